@@ -1,0 +1,115 @@
+"""Augmentation of features: time and frequency masks, then mixup.
+
+All random numbers are drawn for each clip in the input pipeline and travel in the batch, so that
+the training step has no random numbers of its own for them and can be compiled by XLA.
+
+Source: Park et al., SpecAugment, Interspeech 2019 (masks, without time warping).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from esc_tf.augment.chance import draw_beta, draw_chance, split_seed
+from esc_tf.augment.mixup import MIXUP_WEIGHT, mix_rows
+from esc_tf.config import AugmentConfig
+
+FREQUENCY_MASK = "draw/frequency_mask"
+TIME_MASK = "draw/time_mask"
+
+Batch = dict[str, tf.Tensor]
+
+_FREQUENCY, _TIME, _MIXUP = range(3)
+_CHANCE, _VALUE = range(2)
+
+
+def build_feature_draw(augment: AugmentConfig) -> Callable[[tf.Tensor], Batch] | None:
+    """Build the draw for one clip, or None where nothing is configured that needs one.
+
+    Returns:
+        ``seed (2,) -> dict`` with those of the following that are configured, float32:
+        ``draw/mixup_weight`` scalar, 1 where mixup is not drawn;
+        ``draw/frequency_mask`` and ``draw/time_mask`` ``(masks, 2)``: the width in bins or frames,
+        0 where the kind is not drawn, and the place as a fraction in [0, 1) of all places.
+    """
+    masks = {}
+    if augment.frequency_mask is not None:
+        kind = augment.frequency_mask
+        masks[FREQUENCY_MASK] = (_FREQUENCY, kind.probability, kind.num_masks, kind.max_bands)
+    if augment.time_mask is not None:
+        kind = augment.time_mask
+        masks[TIME_MASK] = (_TIME, kind.probability, kind.num_masks, kind.max_frames)
+    mixup = augment.mixup
+    if not masks and mixup is None:
+        return None
+
+    def draw(seed: tf.Tensor) -> Batch:
+        drawn = {
+            key: _draw_masks(split_seed(seed, stream), probability, num_masks, widest)
+            for key, (stream, probability, num_masks, widest) in masks.items()
+        }
+        if mixup is not None:
+            own = split_seed(seed, _MIXUP)
+            weight = draw_beta(split_seed(own, _VALUE), mixup.alpha)
+            applied = draw_chance(split_seed(own, _CHANCE), mixup.probability)
+            drawn[MIXUP_WEIGHT] = tf.where(applied, weight, tf.ones_like(weight))
+        return drawn
+
+    return draw
+
+
+def _draw_masks(seed: tf.Tensor, probability: float, num_masks: int, widest: int) -> tf.Tensor:
+    applied = draw_chance(split_seed(seed, _CHANCE), probability)
+    numbers = tf.random.stateless_uniform([num_masks, 2], split_seed(seed, _VALUE))
+    # From 0 to `widest`, each width equally likely.
+    width = tf.minimum(tf.floor(numbers[:, 0] * (widest + 1)), float(widest))
+    return tf.stack([tf.where(applied, width, tf.zeros_like(width)), numbers[:, 1]], axis=1)
+
+
+def find_masked(draws: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
+    """Return which positions of an axis are masked, ``(batch, length)`` boolean.
+
+    Args:
+        draws: ``(batch, masks, 2)``: width and place, as `build_feature_draw` says.
+        length: positions of the axis; a wider mask is cut to it.
+    """
+    total = tf.cast(length, tf.float32)
+    width = tf.minimum(draws[..., 0], total)
+    start = tf.minimum(tf.floor(draws[..., 1] * (total - width + 1.0)), total - width)
+    positions = tf.range(length, dtype=tf.int32)
+    positions = tf.cast(positions, tf.float32)[tf.newaxis, tf.newaxis, :]
+    start, end = start[..., tf.newaxis], (start + width)[..., tf.newaxis]
+    return tf.reduce_any((positions >= start) & (positions < end), axis=1)
+
+
+def apply_feature_augment(
+    features: tf.Tensor, labels: tf.Tensor, batch: Batch, augment: AugmentConfig
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Apply the draws that the batch carries: masks to each clip's mean, then mixup.
+
+    Args:
+        features: ``(batch, time, frequency, channel)``.
+        labels: ``(batch, classes)`` float32.
+        batch: holds the draws.
+        augment: which kinds are configured.
+
+    Returns:
+        Features and labels of the same shapes; mixed labels still sum to one.
+    """
+    if augment.frequency_mask is not None or augment.time_mask is not None:
+        masked = tf.zeros([1, 1, 1, 1], tf.bool)
+        if augment.frequency_mask is not None:
+            rows = find_masked(batch[FREQUENCY_MASK], tf.shape(features)[2])
+            masked = masked | rows[:, tf.newaxis, :, tf.newaxis]
+        if augment.time_mask is not None:
+            columns = find_masked(batch[TIME_MASK], tf.shape(features)[1])
+            masked = masked | columns[:, :, tf.newaxis, tf.newaxis]
+        # float32 for the mean: a float16 sum of a whole clip would overflow.
+        mean = tf.reduce_mean(tf.cast(features, tf.float32), axis=[1, 2, 3], keepdims=True)
+        features = tf.where(masked, tf.cast(mean, features.dtype), features)
+    if augment.mixup is not None and augment.mixup.on == "features":
+        features = mix_rows(features, batch[MIXUP_WEIGHT])
+        labels = mix_rows(labels, batch[MIXUP_WEIGHT])
+    return features, labels

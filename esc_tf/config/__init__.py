@@ -1,0 +1,34 @@
+"""The typed configuration of an experiment: load, override, explain. Imports no TensorFlow."""
+
+from esc_tf.config.augment import AugmentConfig
+from esc_tf.config.data import AudioConfig, DataConfig, Esc50DataConfig, SyntheticDataConfig
+from esc_tf.config.experiment import Experiment
+from esc_tf.config.front_end import FrontEndConfig, LogMelConfig
+from esc_tf.config.loading import (
+    build_experiment,
+    dump_experiment,
+    load_experiment,
+    read_run_facts,
+)
+from esc_tf.config.model import HeadConfig, ModelConfig, SECNNConfig
+from esc_tf.config.recipe import DistributionConfig, RecipeConfig
+
+__all__ = [
+    "AudioConfig",
+    "AugmentConfig",
+    "DataConfig",
+    "DistributionConfig",
+    "Esc50DataConfig",
+    "Experiment",
+    "FrontEndConfig",
+    "HeadConfig",
+    "LogMelConfig",
+    "ModelConfig",
+    "RecipeConfig",
+    "SECNNConfig",
+    "SyntheticDataConfig",
+    "build_experiment",
+    "dump_experiment",
+    "load_experiment",
+    "read_run_facts",
+]

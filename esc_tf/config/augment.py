@@ -1,0 +1,85 @@
+"""Augmentation: each kind has a probability and a range; an absent kind is off."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from esc_tf.config.section import Section
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+NoiseColor = Literal["white", "pink", "brown", "blue", "violet"]
+
+
+def _check_range(low_high: tuple[float, float], name: str) -> None:
+    if low_high[0] > low_high[1]:
+        raise ValueError(f"{name} must be [low, high] with low <= high, got {list(low_high)}")
+
+
+class NoiseConfig(Section):
+    """Coloured noise at a signal-to-noise ratio drawn from ``snr_db`` = [low, high] in dB."""
+
+    probability: Probability = 0.3
+    colors: Annotated[list[NoiseColor], Field(min_length=1)] = ["white", "pink", "brown"]
+    snr_db: tuple[float, float] = (15.0, 15.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> NoiseConfig:
+        _check_range(self.snr_db, "snr_db")
+        return self
+
+
+class TimeShiftConfig(Section):
+    """Shift by up to ``max_fraction`` of the clip in both directions; zeros move in."""
+
+    probability: Probability = 0.3
+    max_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
+
+
+class GainConfig(Section):
+    """Gain drawn from ``gain_db`` = [low, high] in dB."""
+
+    probability: Probability = 0.5
+    gain_db: tuple[float, float] = (-6.0, 6.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> GainConfig:
+        _check_range(self.gain_db, "gain_db")
+        return self
+
+
+class FrequencyMaskConfig(Section):
+    """``num_masks`` bands of up to ``max_bands`` neighbouring bins set to the clip's mean."""
+
+    probability: Probability = 1.0
+    num_masks: Annotated[int, Field(ge=1, le=16)] = 1
+    max_bands: Annotated[int, Field(ge=1)] = 16
+
+
+class TimeMaskConfig(Section):
+    """``num_masks`` stretches of up to ``max_frames`` frames set to the clip's mean."""
+
+    probability: Probability = 1.0
+    num_masks: Annotated[int, Field(ge=1, le=16)] = 1
+    max_frames: Annotated[int, Field(ge=1)] = 32
+
+
+class MixupConfig(Section):
+    """Mixup with weight ~ Beta(alpha, alpha) of waveforms or features, labels mixed alike."""
+
+    probability: Probability = 1.0
+    alpha: Annotated[float, Field(gt=0.0, le=10.0)] = 0.2
+    on: Literal["waveform", "features"] = "features"
+
+
+class AugmentConfig(Section):
+    """All kinds of augmentation. ``seed`` null: the experiment's seed."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    noise: NoiseConfig | None = None
+    time_shift: TimeShiftConfig | None = None
+    gain: GainConfig | None = None
+    frequency_mask: FrequencyMaskConfig | None = None
+    time_mask: TimeMaskConfig | None = None
+    mixup: MixupConfig | None = None

@@ -1,0 +1,106 @@
+"""The whole configuration of an experiment, and the checks that look at several sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from esc_tf import frames
+from esc_tf.config.augment import AugmentConfig
+from esc_tf.config.data import AudioConfig, DataConfig
+from esc_tf.config.front_end import FrontEndConfig
+from esc_tf.config.model import ModelConfig
+from esc_tf.config.recipe import DistributionConfig, RecipeConfig
+from esc_tf.config.section import Section
+
+
+class Experiment(Section):
+    """Everything that decides the numbers of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    audio: AudioConfig = AudioConfig()
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    front_end: FrontEndConfig
+    model: ModelConfig
+    recipe: RecipeConfig = RecipeConfig()
+    distribution: DistributionConfig = DistributionConfig()
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in one clip as the model sees it."""
+        return frames.count_samples(self.audio.duration_s, self.audio.sample_rate_hz)
+
+
+def find_contradictions(experiment: Experiment) -> Iterator[str]:
+    """Yield one sentence for each contradiction between sections, in the user's own paths."""
+    yield from _front_end_contradictions(experiment)
+    yield from _split_contradictions(experiment)
+    model = experiment.model
+    for block in model.squeeze_excitation_blocks:
+        if block > len(model.block_filters):
+            yield (
+                f"model.squeeze_excitation_blocks: block {block} does not exist; "
+                f"model.block_filters has {len(model.block_filters)}"
+            )
+    if experiment.distribution.xla and experiment.distribution.deterministic:
+        yield (
+            "distribution.xla: XLA has no repeatable gradient of max-pooling; set "
+            "distribution.deterministic to false, or xla to false"
+        )
+
+
+def _front_end_contradictions(experiment: Experiment) -> Iterator[str]:
+    front_end = experiment.front_end
+    nyquist_hz = experiment.audio.sample_rate_hz / 2
+    fmax_hz = nyquist_hz if front_end.fmax_hz is None else front_end.fmax_hz
+    if fmax_hz > nyquist_hz:
+        yield (
+            f"front_end.fmax_hz: {fmax_hz:g} lies above {nyquist_hz:g} Hz, half of "
+            "audio.sample_rate_hz; lower it or leave it null"
+        )
+    if front_end.fmin_hz >= fmax_hz:
+        yield f"front_end.fmin_hz: {front_end.fmin_hz:g} is not below fmax_hz {fmax_hz:g}"
+    if front_end.win_length is not None and front_end.win_length > front_end.n_fft:
+        yield (
+            f"front_end.win_length: {front_end.win_length} is longer than "
+            f"front_end.n_fft {front_end.n_fft}"
+        )
+    # Pre-emphasis takes the difference of neighbours, which costs one sample.
+    num_samples = experiment.num_samples - (front_end.pre_emphasis is not None)
+    reflects = front_end.center and front_end.pad_mode == "reflect"
+    if reflects and num_samples <= front_end.n_fft // 2:
+        yield (
+            "front_end.pad_mode: reflect needs clips longer than n_fft / 2 samples; "
+            "raise audio.duration_s"
+        )
+    num_frames = frames.count_frames(
+        num_samples, front_end.n_fft, front_end.hop_length, front_end.center
+    )
+    if num_frames < 1:
+        yield (
+            f"audio.duration_s: {experiment.audio.duration_s:g} s is shorter than one frame of "
+            f"front_end.n_fft {front_end.n_fft} samples"
+        )
+
+
+def _split_contradictions(experiment: Experiment) -> Iterator[str]:
+    data, recipe = experiment.data, experiment.recipe
+    if isinstance(data.validation, int) and data.validation == data.test_fold:
+        yield (
+            f"data.validation: fold {data.validation} is also data.test_fold; "
+            "validation must not see the test fold"
+        )
+    if data.validation is not None:
+        return
+    monitors = {
+        "recipe.early_stopping.monitor": recipe.early_stopping,
+        "recipe.schedule.monitor": recipe.schedule,
+    }
+    for path, section in monitors.items():
+        monitor = getattr(section, "monitor", "")
+        if monitor.startswith("validation"):
+            yield f"{path}: {monitor} needs data.validation, which is null"

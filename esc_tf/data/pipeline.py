@@ -1,0 +1,193 @@
+"""Cached clips to batches: parallel, and the same for the same seed and epoch, bit by bit.
+
+Every random number is a stateless function of (seed, epoch, position of the clip), so neither
+threads nor the order of their work can change a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from esc_tf import frames
+from esc_tf.config import AudioConfig
+from esc_tf.data.decoded_cache import read_cached_waveform
+from esc_tf.data.length import fit_length
+from esc_tf.data.records import CachedClip
+from esc_tf.errors import DataError
+
+Batch = dict[str, tf.Tensor]
+AugmentWaveform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+Draw = Callable[[tf.Tensor], Batch]
+MixBatch = Callable[[Batch], Batch]
+
+_NUM_BATCHES_AHEAD = 2
+# One stream of random numbers for each purpose.
+_ORDER, _CROP, _WAVEFORM, _FEATURES = range(4)
+
+
+class ClipPipeline:
+    """Batches of cached clips, one tf.data.Dataset an epoch.
+
+    A batch is a dict: ``waveform`` (B, N) float32; ``num_samples`` (B,) int32, valid samples;
+    ``label`` (B, C) float32 one-hot; ``weight`` (B,) float32, 0 for rows that only fill up the
+    last batch; ``index`` (B,) int32, position in ``clips``, -1 for such rows; and what ``draw``
+    adds.
+
+    Args:
+        clips: the clips, all at ``audio.sample_rate_hz``.
+        audio: the waveform format: length, padding and cropping.
+        num_classes: C.
+        batch_size: B, the global batch.
+        training: shuffle, drop the incomplete last batch, and augment; otherwise keep the order
+            and fill the last batch up.
+        seed: decides order and random crops.
+        augment_seed: decides augmentation; None: ``seed``.
+        augment_waveform: ``(waveform (N,), num_samples, seed (2,)) -> waveform``, for each clip.
+        draw: ``seed (2,) -> dict`` of draws for one clip, keys ``draw/...``.
+        mix_batch: ``batch -> batch``.
+
+    Raises:
+        DataError: no clips, or fewer than one training batch.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[CachedClip],
+        *,
+        audio: AudioConfig,
+        num_classes: int,
+        batch_size: int,
+        training: bool,
+        seed: int = 0,
+        augment_seed: int | None = None,
+        augment_waveform: AugmentWaveform | None = None,
+        draw: Draw | None = None,
+        mix_batch: MixBatch | None = None,
+    ) -> None:
+        if not clips:
+            raise DataError("there are no clips to make batches of")
+        if training and len(clips) < batch_size:
+            raise DataError(
+                f"recipe.batch_size: {batch_size} is more than the {len(clips)} training clips; "
+                "lower it"
+            )
+        self.num_clips = len(clips)
+        self.batch_size = batch_size
+        self.training = training
+        self._audio = audio
+        self._num_samples = frames.count_samples(audio.duration_s, audio.sample_rate_hz)
+        self._num_classes = num_classes
+        self._seed = seed
+        augment_seed = seed if augment_seed is None else augment_seed
+        self._augment_seed = augment_seed % 2**31
+        self._augment_waveform = augment_waveform if training else None
+        self._draw = draw if training else None
+        self._mix_batch = mix_batch if training else None
+        self._paths = tf.constant([str(clip.cache_path) for clip in clips])
+        self._label_ids = tf.constant([clip.record.label_id for clip in clips], tf.int32)
+        # Traced once here, so that an epoch does not trace them again.
+        self._traced_load = tf.function(self._load, autograph=False)
+        self._traced_mix = (
+            tf.function(self._mix_batch, autograph=False) if self._mix_batch else None
+        )
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in one epoch."""
+        if self.training:
+            return self.num_clips // self.batch_size
+        return -(-self.num_clips // self.batch_size)
+
+    def epoch(self, epoch: int = 0) -> tf.data.Dataset:
+        """Return the batches of one epoch; equal (seed, epoch) give equal batches."""
+        positions = np.arange(self.num_batches * self.batch_size, dtype=np.int32)
+        if self.training:
+            rng = np.random.default_rng([self._seed, epoch, _ORDER])
+            positions = rng.permutation(self.num_clips).astype(np.int32)[: positions.size]
+            indices = positions
+        else:
+            indices = np.where(positions < self.num_clips, positions, -1).astype(np.int32)
+            # Rows that fill up hold a real sound, so that no layer meets an odd input.
+            positions = np.where(indices >= 0, positions, 0).astype(np.int32)
+        crop_seed = tf.constant([self._seed, epoch], tf.int32)
+        augment_seed = tf.constant([self._augment_seed, epoch], tf.int32)
+        data = tf.data.Dataset.from_tensor_slices((positions, indices))
+        data = data.map(
+            lambda position, index: self._traced_load(position, index, crop_seed, augment_seed),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        data = data.batch(self.batch_size, drop_remainder=True)
+        if self._traced_mix is not None:
+            data = data.map(
+                self._traced_mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            )
+        options = tf.data.Options()
+        options.deterministic = True
+        # Batches are split among devices, never files among workers.
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return data.prefetch(_NUM_BATCHES_AHEAD).with_options(options)
+
+    def _load(
+        self, position: tf.Tensor, index: tf.Tensor, crop_seed: tf.Tensor, augment_seed: tf.Tensor
+    ) -> Batch:
+        waveform = read_cached_waveform(tf.gather(self._paths, position))
+        offset = None
+        if self.training and self._audio.crop == "random":
+            offset = tf.random.stateless_uniform([], _clip_seed(crop_seed, position, _CROP))
+        waveform, num_samples = fit_length(
+            waveform, self._num_samples, self._audio.pad, self._audio.crop, offset
+        )
+        if self._augment_waveform is not None:
+            seed = _clip_seed(augment_seed, position, _WAVEFORM)
+            waveform = self._augment_waveform(waveform, num_samples, seed)
+            waveform = tf.ensure_shape(waveform, (self._num_samples,))
+        element = {
+            "waveform": waveform,
+            "num_samples": num_samples,
+            "label": tf.one_hot(tf.gather(self._label_ids, position), self._num_classes),
+            "weight": tf.cast(index >= 0, tf.float32),
+            "index": index,
+        }
+        if self._draw is not None:
+            element.update(self._draw(_clip_seed(augment_seed, position, _FEATURES)))
+        return element
+
+
+def _clip_seed(seed: tf.Tensor, position: tf.Tensor, stream: int) -> tf.Tensor:
+    """Return the seed ``(2,)`` of one clip for one purpose."""
+    fold_in = tf.random.experimental.stateless_fold_in
+    return fold_in(fold_in(seed, stream), position)
+
+
+def build_dataset(
+    clips: Sequence[CachedClip],
+    *,
+    audio: AudioConfig,
+    num_classes: int,
+    batch_size: int,
+    training: bool,
+    seed: int = 0,
+    epoch: int = 0,
+    augment_seed: int | None = None,
+    augment_waveform: AugmentWaveform | None = None,
+    draw: Draw | None = None,
+    mix_batch: MixBatch | None = None,
+) -> tf.data.Dataset:
+    """Build the batches of one epoch; see `ClipPipeline`, which spares tracing for each epoch."""
+    pipeline = ClipPipeline(
+        clips,
+        audio=audio,
+        num_classes=num_classes,
+        batch_size=batch_size,
+        training=training,
+        seed=seed,
+        augment_seed=augment_seed,
+        augment_waveform=augment_waveform,
+        draw=draw,
+        mix_batch=mix_batch,
+    )
+    return pipeline.epoch(epoch)

@@ -1,0 +1,1 @@
+"""Measuring classifiers: how well they do, and what they cost."""

@@ -1,0 +1,1 @@
+"""Interpretation of hidden layers. Reads models; nothing imports it. Not built yet."""

@@ -1,0 +1,306 @@
+"""The classifier: front end + backbone + head, from waveforms to probabilities in one graph."""
+
+from __future__ import annotations
+
+import copy
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from esc_tf.config import Experiment
+from esc_tf.errors import CheckpointError, EscTfError, RequestError
+from esc_tf.frontends import build_front_end
+from esc_tf.models import build_backbone
+from esc_tf.models.precision import precision_scope
+from esc_tf.registry import look_up
+
+MODEL_FILE_NAME = "model.keras"
+_OUTPUTS = ("softmax", "sigmoid")
+
+
+@keras.saving.register_keras_serializable(package="esc_tf")
+class Classifier(keras.Model):
+    """Waveforms → logits, probabilities and embedding.
+
+    ``features = front_end(waveform)``, ``embedding = backbone(features)["embedding"]``,
+    ``logits = head(embedding)``; the head is a dense ReLU layer for each of ``hidden_units``, with
+    dropout behind the first, and a dense layer with one unit a class. All weights exist once the
+    object does.
+
+    Args:
+        front_end: layer (waveform ``(batch, samples)``, num_samples ``(batch,)`` or None) →
+            features ``(batch, time, frequency, channel)``.
+        backbone: functional model features → dict with ``embedding`` and named activations.
+        hidden_units: widths of the head's hidden layers.
+        dropout: probability that a value of the first hidden layer is dropped in training; with no
+            hidden layer it acts on the embedding.
+        label_names: name of each class, in the order of the logits.
+        audio: the waveform format the model was made for, an ``AudioConfig`` as a dict.
+        output: ``softmax`` for one label a clip, ``sigmoid`` for any number of labels.
+        precision: Keras policy of the head's hidden layers. Logits, probabilities and the
+            returned embedding are float32 under any policy.
+
+    Call arguments:
+        inputs: waveform float32 ``(batch, samples)``, full scale 1, or a dict with ``waveform``
+            and optionally ``num_samples`` int32 ``(batch,)``, the samples before padding; other
+            keys are ignored.
+        training: whether dropout and batch statistics are on.
+
+    Returns:
+        A dict of float32 ``logits`` ``(batch, classes)``, ``probabilities`` ``(batch, classes)``
+        and ``embedding`` ``(batch, units)``.
+
+    Raises:
+        ValueError: unknown ``output``, or fewer than one class.
+    """
+
+    def __init__(
+        self,
+        front_end: keras.layers.Layer,
+        backbone: keras.Model,
+        hidden_units: Sequence[int],
+        dropout: float,
+        label_names: Sequence[str],
+        audio: Mapping[str, Any],
+        output: str = "softmax",
+        precision: str = "float32",
+        **kwargs: Any,
+    ) -> None:
+        # The waveform must not be rounded on its way in, whatever the policy of the backbone.
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        if output not in _OUTPUTS:
+            raise ValueError(f"output must be one of {', '.join(_OUTPUTS)}, not {output!r}")
+        if not label_names:
+            raise ValueError("label_names must hold at least one class")
+
+        # --- layers
+        self.front_end = front_end
+        self.backbone = backbone
+        self.head = _build_head(
+            backbone.output["embedding"].shape[-1],
+            hidden_units,
+            dropout,
+            len(label_names),
+            output,
+            precision,
+        )
+        self.built = True
+
+        # --- config
+        self._settings: dict[str, Any] = {
+            "hidden_units": [int(units) for units in hidden_units],
+            "dropout": float(dropout),
+            "label_names": [str(name) for name in label_names],
+            "audio": dict(audio),
+            "output": output,
+            "precision": precision,
+        }
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Name of each class, in the order of the logits."""
+        return tuple(self._settings["label_names"])
+
+    @property
+    def audio(self) -> dict[str, Any]:
+        """The waveform format: the fields of ``AudioConfig``, ``sample_rate_hz`` among them."""
+        return dict(self._settings["audio"])
+
+    @property
+    def output_kind(self) -> str:
+        """``softmax`` (one label a clip) or ``sigmoid`` (any number)."""
+        return str(self._settings["output"])
+
+    @property
+    def activation_names(self) -> tuple[str, ...]:
+        """Names of the activations, from input to output, that models of this kind always have.
+
+        ``compute_activations`` takes these and, beyond them, the name of any layer.
+        """
+        return ("features", *self.backbone.output, *self.head.output)
+
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+        waveform, num_samples = _split_inputs(inputs)
+        return self.classify_features(
+            self.extract_features(waveform, num_samples), training=training
+        )
+
+    def extract_features(self, waveform: Any, num_samples: Any = None) -> Any:
+        """Waveform ``(batch, samples)`` → features ``(batch, time, frequency, channel)``.
+
+        Args:
+            waveform: float32, full scale 1.
+            num_samples: int32 ``(batch,)``, the samples of each clip before padding; None: all.
+        """
+        return self.front_end(waveform, num_samples)
+
+    def classify_features(self, features: Any, training: bool = False) -> dict[str, Any]:
+        """Features ``(batch, time, frequency, channel)`` → the same dict as a call."""
+        embedding = self.backbone(features, training=training)["embedding"]
+        outputs = self.head(embedding, training=training)
+        return {**outputs, "embedding": ops.cast(embedding, "float32")}
+
+    def compute_activations(self, inputs: Any, names: Sequence[str]) -> dict[str, Any]:
+        """Values inside the network for some waveforms, without dropout.
+
+        Args:
+            inputs: as in a call.
+            names: of ``activation_names``, or of layers.
+
+        Returns:
+            name → value, in the precision in which it was computed.
+
+        Raises:
+            UnknownNameError: no such activation or layer.
+        """
+        return self.compute_feature_activations(
+            self.extract_features(*_split_inputs(inputs)), names
+        )
+
+    def compute_feature_activations(self, features: Any, names: Sequence[str]) -> dict[str, Any]:
+        """As ``compute_activations``, from features ``(batch, time, frequency, channel)``."""
+        in_backbone, in_head = _find_tensors(self.backbone), _find_tensors(self.head)
+        known = {"features": None, **in_backbone, **in_head}
+        for name in names:
+            look_up(known, name, "activation")
+
+        # A functional model over existing layers costs no weights, so one is made for each
+        # request; a model kept on self would be saved with it.
+        wanted = {name: in_backbone[name] for name in names if name in in_backbone}
+        wanted["embedding"] = in_backbone["embedding"]
+        values = keras.Model(self.backbone.input, wanted)(features, training=False)
+        wanted = {name: in_head[name] for name in names if name in in_head}
+        if wanted:
+            values.update(keras.Model(self.head.input, wanted)(values["embedding"], training=False))
+        values["features"] = features
+        return {name: values[name] for name in names}
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "front_end": keras.saving.serialize_keras_object(self.front_end),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            **self._settings,
+            "hidden_units": list(self._settings["hidden_units"]),
+            "label_names": list(self._settings["label_names"]),
+            "audio": dict(self._settings["audio"]),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Classifier:
+        config = copy.deepcopy(config)  # Keras empties the configuration of a functional model
+        for part in ("front_end", "backbone"):
+            config[part] = keras.saving.deserialize_keras_object(
+                config[part], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+def build_classifier(experiment: Experiment, label_names: Sequence[str]) -> Classifier:
+    """Build the classifier of an experiment, with fresh weights.
+
+    Backbone and hidden layers compute in ``distribution.precision``; the global Keras policy is
+    left as it was. The output is ``sigmoid`` if the loss is binary cross-entropy.
+
+    Args:
+        experiment: the configuration.
+        label_names: name of each class, in the order of the logits.
+
+    Raises:
+        ConfigError: the model does not fit the features.
+    """
+    front_end = build_front_end(experiment.front_end, experiment.audio.sample_rate_hz)
+    feature_shape = front_end.compute_output_shape((1, experiment.num_samples))[1:]
+    precision = experiment.distribution.precision
+    with precision_scope(precision):
+        backbone = build_backbone(experiment.model, feature_shape)
+    return Classifier(
+        front_end=front_end,
+        backbone=backbone,
+        hidden_units=experiment.model.head.hidden_units,
+        dropout=experiment.model.head.dropout,
+        label_names=label_names,
+        audio=experiment.audio.model_dump(mode="json"),
+        output="sigmoid" if experiment.recipe.loss == "binary_crossentropy" else "softmax",
+        precision=precision,
+        name="classifier",
+    )
+
+
+def load_classifier(path: str | Path) -> Classifier:
+    """Load a saved classifier.
+
+    Args:
+        path: a ``.keras`` file, or a run directory that holds ``model.keras``.
+
+    Raises:
+        RequestError: there is no such file.
+        CheckpointError: the file is damaged or holds something else.
+    """
+    given, path = Path(path), Path(path).expanduser()
+    if path.is_dir():
+        path = path / MODEL_FILE_NAME
+        if not path.is_file():
+            raise RequestError(
+                f"{given}: holds no {MODEL_FILE_NAME}; name a finished run directory or a .keras "
+                "file"
+            )
+    if not path.is_file():
+        raise RequestError(f"{given}: no such model; name a run directory or a .keras file")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: is damaged or not a .keras file; save the model again")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except EscTfError:
+        raise
+    except Exception as error:  # Keras raises almost any type on a damaged archive
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: cannot be loaded ({reason})") from error
+    if not isinstance(model, Classifier):
+        raise CheckpointError(
+            f"{path}: holds a {type(model).__name__}, not a classifier of this package"
+        )
+    return model
+
+
+def _build_head(
+    embedding_units: int,
+    hidden_units: Sequence[int],
+    dropout: float,
+    num_classes: int,
+    output: str,
+    precision: str,
+) -> keras.Model:
+    embedding = keras.Input((embedding_units,), name="head_input")
+    x = embedding
+    with precision_scope(precision):
+        if not hidden_units and dropout:
+            x = layers.Dropout(dropout, name="head_dropout")(x)
+        for index, units in enumerate(hidden_units, start=1):
+            x = layers.Dense(
+                units,
+                activation="relu",
+                kernel_initializer="he_normal",
+                name=f"head_dense{index}",
+            )(x)
+            if index == 1 and dropout:
+                x = layers.Dropout(dropout, name="head_dropout")(x)
+    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    probabilities = layers.Activation(output, dtype="float32", name="probabilities")(logits)
+    return keras.Model(embedding, {"logits": logits, "probabilities": probabilities}, name="head")
+
+
+def _split_inputs(inputs: Any) -> tuple[Any, Any]:
+    if isinstance(inputs, Mapping):
+        return inputs["waveform"], inputs.get("num_samples")
+    return inputs, None
+
+
+def _find_tensors(model: keras.Model) -> dict[str, Any]:
+    """Name → symbolic value, of the model's named outputs and of each of its layers."""
+    inputs = {layer.name: layer.output for layer in model.layers}
+    return {**inputs, **model.output}

@@ -1,0 +1,106 @@
+"""Checkpoints: one file an epoch with everything that a run needs to go on.
+
+A file is a NumPy archive of arrays alone, read without pickle: the model's variables (random
+states of dropout included), the optimiser's variables, and one JSON text with the epoch count,
+the history and the state of the callbacks. It is put in place in one step, so whatever stops the
+process, the newest file is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from esc_tf.errors import CheckpointError
+from esc_tf.training.run_directory import write_atomically
+
+# Keras counts unnamed parts over the whole process: adam_5/iteration here is adam/iteration there.
+_PROCESS_COUNT = re.compile(r"^([a-z_]+)_\d+/")
+_EPOCH_FILE = re.compile(r"^epoch_(\d+)\.npz$")
+BEST_FILE = "best.npz"
+
+
+def write_checkpoint(
+    path: Path, variables: Mapping[str, Sequence[keras.Variable]], state: Mapping[str, Any]
+) -> None:
+    """Write ``variables`` (group → list, in a stable order) and a JSON-able ``state``."""
+    arrays = {
+        key: keras.ops.convert_to_numpy(variable.value) for key, variable in _name(variables).items()
+    }
+    arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+
+    write_atomically(path, write)
+
+
+def read_checkpoint(
+    path: Path, variables: Mapping[str, Sequence[keras.Variable]]
+) -> dict[str, Any]:
+    """Read a checkpoint into ``variables`` and return its state.
+
+    Nothing is assigned unless everything fits.
+
+    Raises:
+        CheckpointError: the file cannot be read, or a variable differs in path, shape or number.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            stored = {key: archive[key] for key in archive.files}
+        state = json.loads(stored.pop("state").tobytes())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error})") from None
+    wanted = _name(variables)
+    stored = {key: value for key, value in stored.items() if key.split(":", 1)[0] in variables}
+    problems = [f"{path}: {key} is in the run but not in the checkpoint" for key in wanted.keys() - stored.keys()]
+    problems += [f"{path}: {key} is in the checkpoint but not in the run" for key in stored.keys() - wanted.keys()]
+    problems += [
+        f"{path}: {key} has shape {list(stored[key].shape)} but the run needs {list(variable.shape)}"
+        for key, variable in wanted.items()
+        if key in stored and tuple(stored[key].shape) != tuple(variable.shape)
+    ]
+    if problems:
+        raise CheckpointError(sorted(problems)[:10])
+    for key, variable in wanted.items():
+        variable.assign(stored[key])
+    return state
+
+
+def _name(variables: Mapping[str, Sequence[keras.Variable]]) -> dict[str, keras.Variable]:
+    return {
+        f"{group}:{index}:{_strip_count(variable.path)}": variable
+        for group, members in variables.items()
+        for index, variable in enumerate(members)
+    }
+
+
+def _strip_count(path: str) -> str:
+    return _PROCESS_COUNT.sub(r"\1/", path)
+
+
+def epoch_path(folder: Path, epoch: int) -> Path:
+    """Path of the checkpoint written after ``epoch`` epochs."""
+    return folder / f"epoch_{epoch:04d}.npz"
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The epoch checkpoints in ``folder``, oldest first."""
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _EPOCH_FILE.match(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def delete_old_checkpoints(folder: Path, keep: int) -> None:
+    """Delete all but the newest ``keep`` epoch checkpoints, and what a killed process left."""
+    for path in find_checkpoints(folder)[:-keep]:
+        path.unlink(missing_ok=True)
+    for path in folder.glob(".*.npz"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,195 @@
+"""One experiment from configuration to a finished run directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from esc_tf.augment.features import build_feature_draw
+from esc_tf.augment.mixup import build_waveform_mixup
+from esc_tf.augment.waveform import build_waveform_augment
+from esc_tf.config import Experiment
+from esc_tf.data import CachedClip, ClipPipeline, Split, build_dataset, load_clips, split_clips
+from esc_tf.evaluation.metrics import compute_metrics
+from esc_tf.evaluation.predictions import Predictions, build_predict_step, predict_data_set
+from esc_tf.tasks.classifier import build_classifier
+from esc_tf.tasks.losses import build_loss
+from esc_tf.training.callbacks import build_callbacks
+from esc_tf.training.devices import build_devices
+from esc_tf.training.loop import TrainingLoop
+from esc_tf.training.optimizers import build_optimizer
+from esc_tf.training.run_directory import METRICS_FILE, RunDirectory, collect_run_facts, write_atomically
+from esc_tf.training.supervised import build_train_step
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run has to say.
+
+    Attributes:
+        metrics: what ``metrics.json`` holds.
+        history: the lines of ``metrics.jsonl``.
+    """
+
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+def train_experiment(
+    experiment: Experiment,
+    run: RunDirectory,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    report: Callable[[str], object] = print,
+) -> RunResult:
+    """Train, select, evaluate and write everything into ``run``.
+
+    Args:
+        experiment: the whole configuration.
+        run: the run directory; claimed here, released at the end.
+        resume: go on from the newest checkpoint in ``run``.
+        callbacks: Keras callbacks beside those of the recipe.
+        report: takes lines for the user.
+
+    Raises:
+        EscTfError: data, devices, run directory or training fail; see the message.
+    """
+    run.check(resume)
+    keras.utils.set_random_seed(experiment.seed)
+    devices = build_devices(experiment.distribution)
+    strategy = devices.strategy
+    # Data before the run directory: a request that cannot be met leaves nothing behind.
+    data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
+    split = _split(experiment, clips)
+    recipe, label_names = experiment.recipe, data_set.label_names
+    training = _training_pipeline(experiment, split, len(label_names))
+
+    run.claim(resume)
+    try:
+        facts = collect_run_facts(devices.description, label_names)
+        if resume:
+            first = run.read_resolved()[1]
+            facts = {**first, "resumed": [*first.get("resumed", []), facts["started"]]}
+        run.write_resolved(experiment, facts)
+        with strategy.scope():
+            model = build_classifier(experiment, label_names)
+            optimizer = build_optimizer(recipe, training.num_batches, experiment.distribution.precision)
+            optimizer.build(model.trainable_variables)
+        predict_step = build_predict_step(model, strategy)
+
+        def predict(part: Sequence[CachedClip]) -> Predictions:
+            batches = build_dataset(
+                part,
+                audio=experiment.audio,
+                num_classes=len(label_names),
+                batch_size=recipe.batch_size,
+                training=False,
+            )
+            return predict_data_set(predict_step, batches, strategy)
+
+        def validate() -> dict[str, float]:
+            if not split.validation:
+                return {}
+            found = predict(split.validation)
+            losses = build_loss(recipe)(found.labels, found.logits)
+            hits = found.labels.argmax(axis=1) == found.logits.argmax(axis=1)
+            return {
+                "validation_loss": float(np.mean(losses)),
+                "validation_accuracy": float(np.mean(hits)),
+            }
+
+        loop = TrainingLoop(
+            model=model,
+            optimizer=optimizer,
+            strategy=strategy,
+            recipe=recipe,
+            run=run,
+            train_step=build_train_step(model, optimizer, strategy, experiment),
+            validate=validate,
+            clip_ids=[clip.record.clip_id for clip in split.train],
+            callbacks=[*build_callbacks(recipe, run.path), *callbacks],
+        )
+        if resume:
+            loop.resume()
+            report(f"resumed after epoch {loop.progress.epoch} of {recipe.epochs}")
+        started = time.monotonic()
+        progress = loop.train(training.epoch, training.num_batches)
+        metrics: dict[str, Any] = {
+            "selected_epoch": loop.load_selected(),
+            "trained_epochs": progress.epoch,
+            "seconds_this_process": round(time.monotonic() - started, 1),
+            "clips": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+            "skipped_files": [{"clip": item.record.clip_id, "reason": item.reason} for item in bad],
+        }
+        for part in ("validation", "test"):
+            if chosen := getattr(split, part):
+                found = predict(chosen)
+                metrics[part] = compute_metrics(
+                    found.labels.argmax(axis=1), found.probabilities, label_names
+                )
+        write_atomically(run.model_path, model.save)
+        run.write_json(METRICS_FILE, metrics)
+        return RunResult(metrics, progress.history)
+    finally:
+        run.release()
+
+
+def _training_pipeline(experiment: Experiment, split: Split, num_classes: int) -> ClipPipeline:
+    augment = experiment.augment
+    return ClipPipeline(
+        split.train,
+        audio=experiment.audio,
+        num_classes=num_classes,
+        batch_size=experiment.recipe.batch_size,
+        training=True,
+        seed=experiment.seed,
+        augment_seed=augment.seed,
+        augment_waveform=build_waveform_augment(augment, experiment.audio),
+        draw=build_feature_draw(augment),
+        mix_batch=build_waveform_mixup(augment),
+    )
+
+
+def describe_start(experiment: Experiment) -> str:
+    """Check everything that a training would meet first, and say in lines what it would do.
+
+    Decoded audio is cached; nothing else is written.
+
+    Raises:
+        EscTfError: as ``train_experiment`` would at its start.
+    """
+    devices = build_devices(experiment.distribution)
+    data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
+    split = _split(experiment, clips)
+    training = _training_pipeline(experiment, split, len(data_set.label_names))
+    model = build_classifier(experiment, data_set.label_names)
+    parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    recipe = experiment.recipe
+    return "\n".join(
+        [
+            f"experiment: {experiment.name}, seed {experiment.seed}",
+            f"classes: {len(data_set.label_names)} ({', '.join(data_set.label_names)})",
+            f"clips: {len(split.train)} train, {len(split.validation)} validation, "
+            f"{len(split.test)} test, {len(bad)} bad files skipped",
+            f"model: {experiment.model.name}, {parameters:,} trainable parameters",
+            f"training: up to {recipe.epochs} epochs of {training.num_batches} steps, "
+            f"batch {recipe.batch_size}",
+            f"devices: {devices.description['strategy']} on {devices.description['devices']}",
+        ]
+    )
+
+
+def _split(experiment: Experiment, clips: Sequence[CachedClip]) -> Split:
+    return split_clips(
+        clips,
+        test_fold=experiment.data.test_fold,
+        validation=experiment.data.validation,
+        seed=experiment.seed,
+        on_leak=experiment.data.on_leak,
+    )

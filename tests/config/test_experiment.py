@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from tests.config.base import build_with, problems_with
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["front_end.fmax_hz=30000"], "front_end.fmax_hz: 30000 lies above 22050 Hz"),
+        (["front_end.fmin_hz=22050"], "front_end.fmin_hz: 22050 is not below fmax_hz 22050"),
+        (["front_end.win_length=4096"], "front_end.win_length: 4096 is longer than"),
+        (["front_end.center=false", "audio.duration_s=0.01"], "audio.duration_s: 0.01 s is short"),
+        (["front_end.pad_mode=reflect", "audio.duration_s=0.01"], "front_end.pad_mode: reflect"),
+        (
+            ["front_end={pad_mode: reflect, center: false}", "audio.duration_s=0.01"],
+            "audio.duration_s: 0.01 s is shorter than one frame",
+        ),
+        (["data.validation=5"], "data.validation: fold 5 is also data.test_fold"),
+        (["model.squeeze_excitation_blocks=[2, 6]"], "block 6 does not exist; model.block_filters"),
+        (
+            ["data.validation=null", "recipe.early_stopping={}"],
+            "recipe.early_stopping.monitor: validation_accuracy needs data.validation",
+        ),
+        (
+            ["data.validation=null", "recipe.schedule={name: reduce_on_plateau}"],
+            "recipe.schedule.monitor: validation_loss needs data.validation",
+        ),
+        (["distribution.xla=true"], "distribution.xla: XLA has no repeatable gradient"),
+    ],
+)
+def test_contradictions_between_sections_are_named(overrides: list[str], words: str) -> None:
+    (problem,) = problems_with(*overrides)
+    assert words in problem
+
+
+def test_all_contradictions_come_at_once() -> None:
+    assert len(problems_with("front_end.fmax_hz=30000", "data.validation=5")) == 2
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["front_end.fmax_hz=22050"],
+        ["front_end.win_length=2048"],
+        ["front_end.center=false", "front_end.pad_mode=reflect", "front_end.n_fft=441",
+         "audio.duration_s=0.01"],
+        ["data.validation=5", "data.test_fold=4"],
+        ["data.validation=null", "recipe.early_stopping={monitor: loss}"],
+        ["data.test_fold=null"],
+        ["distribution={xla: true, deterministic: false}"],
+    ],
+)  # fmt: skip
+def test_what_is_no_contradiction_passes(overrides: list[str]) -> None:
+    build_with(*overrides)
+
+
+def test_the_shortest_transform_that_fits_passes_and_pre_emphasis_costs_one_sample() -> None:
+    exact = ("front_end.center=false", "front_end.n_fft=441", "audio.duration_s=0.01")
+    build_with(*exact)
+    (problem,) = problems_with(*exact, "front_end.pre_emphasis=0.97")
+    assert "shorter than one frame" in problem
+
+
+def test_the_length_of_a_clip_in_samples() -> None:
+    assert build_with().num_samples == 220500
+    assert build_with("audio.sample_rate_hz=16000", "audio.duration_s=1.5").num_samples == 24000
+
+
+def test_an_experiment_cannot_be_changed() -> None:
+    experiment = build_with()
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.seed = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.recipe.epochs = 1  # type: ignore[misc]
+
+
+def test_two_experiments_do_not_share_their_lists() -> None:
+    first, second = build_with(), build_with()
+    first.model.block_filters.append(3)
+    assert second.model.block_filters == [64, 128, 256, 512, 1024]
+    assert build_with().model.head.hidden_units == [2048]

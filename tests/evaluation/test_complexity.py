@@ -1,0 +1,130 @@
+"""Costs: the published figures, small networks counted by hand, a layer without a rule."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from esc_tf.config import build_experiment
+from esc_tf.evaluation.complexity import measure_classifier, measure_complexity
+from esc_tf.tasks import Classifier, build_classifier
+from tests.tiny import TINY, tiny_experiment
+
+
+class PublishedNetworkTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        experiment = build_experiment(
+            {
+                "name": "published",
+                "data": {"name": "esc50", "root": "there/is/no/such/folder"},
+                "front_end": {"name": "log_mel", "fmin_hz": 20.0, "num_frames": 431},
+                "model": {"name": "se_cnn"},
+            }
+        )
+        cls.complexity = measure_complexity(experiment)
+
+    def test_totals(self) -> None:
+        self.assertEqual(self.complexity["trainable_parameters"], 21_569_906)
+        self.assertEqual(round(self.complexity["multiply_adds"] / 1e9, 2), 14.09)
+        self.assertEqual(round(self.complexity["parameter_bytes"] / 1e6, 2), 86.28)
+        self.assertEqual(round(self.complexity["forward_backward_bytes"] / 1e6, 2), 218.14)
+        # Two running statistics for each of 2 x (64 + 128 + 256 + 512 + 1024) channels.
+        self.assertEqual(self.complexity["non_trainable_parameters"], 7_936)
+
+    def test_exact_figures_of_the_docstring(self) -> None:
+        for figure in (
+            self.complexity["multiply_adds"],
+            self.complexity["forward_backward_bytes"],
+            self.complexity["parameter_bytes"],
+        ):
+            self.assertIn(f"{figure:,}", measure_classifier.__doc__)
+
+    def test_parts(self) -> None:
+        parts = {part["name"]: part for part in self.complexity["parts"]}
+        self.assertEqual(
+            {name: part["trainable_parameters"] for name, part in parts.items()},
+            {
+                "block1": 37_696,
+                "block2": 221_696,
+                "se2": 6_144,
+                "block3": 885_760,
+                "se3": 24_576,
+                "block4": 3_540_992,
+                "se4": 98_304,
+                "block5": 14_159_872,
+                "se5": 393_216,
+                "head": 2_201_650,
+            },
+        )
+        self.assertEqual(list(parts)[-1], "head")
+        self.assertEqual(parts["block1"]["multiply_adds"], 431 * 128 * 9 * (64 + 64 * 64))
+        self.assertEqual(parts["se5"]["multiply_adds"], 393_216)
+        self.assertEqual(parts["head"]["multiply_adds"], 1024 * 2048 + 2048 * 50)
+        self.assertEqual(parts["block5"]["output_shape"], [13, 4, 1024])
+        self.assertEqual(parts["block5"]["receptive_field"], [156, 156])
+        self.assertEqual(parts["head"]["output_shape"], [50])
+        self.assertIsNone(parts["head"]["receptive_field"])
+
+    def test_shapes_and_receptive_field(self) -> None:
+        self.assertEqual(self.complexity["input_shape"], [220_500])
+        self.assertEqual(self.complexity["feature_shape"], [431, 128, 1])
+        self.assertEqual(self.complexity["output_shape"], [50])
+        self.assertEqual(
+            self.complexity["receptive_field"],
+            {"time": 156, "frequency": 156, "time_stride": 32, "frequency_stride": 32},
+        )
+
+    def test_json_can_hold_it(self) -> None:
+        self.assertEqual(json.loads(json.dumps(self.complexity)), self.complexity)
+
+
+class SmallNetworkTest(tf.test.TestCase):
+    def test_by_hand(self) -> None:
+        # Features 32 x 24; block 1: 8 filters, block 2: 16 with attention, head 16, 10 classes.
+        complexity = measure_complexity(tiny_experiment("unused"))
+        blocks = 32 * 24 * 9 * 8 + 16 * 12 * 9 * 8 * 16
+        attention = 32 * 2 + 2 * 16
+        self.assertEqual(complexity["multiply_adds"], blocks + attention + 16 * 16 + 16 * 10)
+        outputs = 2 * 32 * 24 * 8 + 2 * 16 * 12 * 16 + 2 + 16 + 16 + 10
+        self.assertEqual(complexity["activation_bytes"], 4 * outputs)
+        self.assertEqual(complexity["forward_backward_bytes"], 8 * outputs)
+        self.assertEqual(complexity["output_shape"], [10])
+
+    def test_is_the_same_in_another_precision(self) -> None:
+        mixed = tiny_experiment("unused", distribution={"precision": "mixed_bfloat16"})
+        self.assertEqual(measure_complexity(mixed), measure_complexity(tiny_experiment("unused")))
+
+    def test_flops_agree_with_tensorflow_profiler(self) -> None:
+        experiment = tiny_experiment("unused")
+        model = build_classifier(experiment, ["a", "b"])
+        call = tf.function(lambda features: model.classify_features(features)["logits"])
+        graph = call.get_concrete_function(tf.TensorSpec((1, 32, 24, 1))).graph
+        options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+        options["output"] = "none"
+        profile = tf.compat.v1.profiler.profile(graph, options=options)
+        ours = measure_classifier(model, experiment.num_samples)["multiply_adds"]
+        # TensorFlow counts multiplications and additions apart, and norms and pooling besides:
+        # measured 3.7 % more.
+        self.assertBetween(profile.total_float_ops / (2 * ours), 1.0, 1.08)
+
+    def test_a_class_list_decides_the_outputs(self) -> None:
+        experiment = build_experiment(
+            {**TINY, "data": {"name": "esc50", "root": "none", "classes": ["dog", "rain", "cow"]}}
+        )
+        self.assertEqual(measure_complexity(experiment)["output_shape"], [3])
+
+    def test_a_layer_with_weights_and_without_a_rule_is_named(self) -> None:
+        model = build_classifier(tiny_experiment("unused"), ["a", "b"])
+        features = keras.Input((32, 24, 1))
+        x = keras.layers.SeparableConv2D(4, 3, name="odd_one")(features)
+        embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(x)
+        backbone = keras.Model(features, {"embedding": embedding})
+        other = Classifier(model.front_end, backbone, [], 0.0, ["a", "b"], {})
+        self.assertTrue(np.isfinite(other(np.zeros((1, 4000), np.float32))["logits"]).all())
+        with self.assertRaisesRegex(NotImplementedError, "odd_one"):
+            measure_classifier(other, 4000)

@@ -1,0 +1,191 @@
+"""Every shipped configuration is valid, and every experiment takes an optimiser step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from esc_tf.augment import build_feature_draw, build_waveform_augment, build_waveform_mixup
+from esc_tf.config import Experiment, build_experiment, load_experiment
+from esc_tf.config.loading import merge, read_config_file
+from esc_tf.data import ClipPipeline, load_clips
+from esc_tf.frontends.factory import FRONT_ENDS
+from esc_tf.models.factory import MODELS
+from esc_tf.tasks.classifier import build_classifier
+from esc_tf.training.optimizers import build_optimizer
+from esc_tf.training.supervised import build_train_step
+from tests.config.base import SHORTEST
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+EXPERIMENTS = [CONFIGS / "smoke.yaml", *sorted((CONFIGS / "experiment").glob("*.yaml"))]
+FRAGMENTS = [
+    path
+    for folder in ("front_end", "model", "recipe")
+    for path in sorted((CONFIGS / folder).glob("*.yaml"))
+]
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def test_every_file_is_tested() -> None:
+    assert sorted([*EXPERIMENTS, *FRAGMENTS]) == sorted(CONFIGS.rglob("*.y*ml"))
+    assert {path.parent.name for path in FRAGMENTS} == {"front_end", "model", "recipe"}
+    assert {path.stem for path in EXPERIMENTS} >= {
+        "smoke",
+        "se_cnn_esc50",
+        "se_cnn_esc10",
+        "se_cnn_esc19",
+        "se_cnn_plain_esc50",
+        "se_cnn_grid_esc50",
+    }
+
+
+@pytest.mark.parametrize("path", FRAGMENTS, ids=label)
+def test_a_fragment_is_valid_within_an_experiment(path: Path) -> None:
+    fragment = read_config_file(path)
+    assert path.parent.name in fragment
+    build_experiment(merge(SHORTEST, fragment))
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
+def test_an_experiment_is_valid_and_says_how_to_run_it(path: Path) -> None:
+    assert load_experiment(path).name == path.stem
+    command = f"# python -m esc_tf.train --config configs/{label(path)}"
+    assert command in path.read_text(encoding="utf-8").splitlines()[:2]
+
+
+def test_everything_registered_has_a_configuration() -> None:
+    named = {
+        folder: {
+            read_config_file(path)[folder]["name"]
+            for path in FRAGMENTS
+            if path.parent.name == folder
+        }
+        for folder in ("front_end", "model")
+    }
+    assert named == {"front_end": set(FRONT_ENDS), "model": set(MODELS)}
+    assert {name for name in MODELS if not (CONFIGS / "model" / f"{name}.yaml").is_file()} == set()
+
+
+# --- what was published
+
+
+def test_se_cnn_is_trained_as_published() -> None:
+    experiment = load_experiment(CONFIGS / "experiment" / "se_cnn_esc50.yaml")
+    recipe, augment = experiment.recipe, experiment.augment
+    assert (recipe.epochs, recipe.batch_size) == (300, 32)
+    assert recipe.loss == "categorical_crossentropy"
+    assert (recipe.optimizer.name, recipe.optimizer.learning_rate) == ("adam", 1e-3)
+    assert recipe.schedule.name == "reduce_on_plateau"
+    assert recipe.early_stopping is not None
+    assert recipe.early_stopping.monitor == "validation_accuracy"
+    assert augment.noise is not None
+    assert (augment.noise.probability, augment.noise.snr_db) == (0.3, (15.0, 15.0))
+    assert set(augment.noise.colors) == {"white", "pink", "brown"}
+    assert augment.time_shift is not None
+    assert (augment.time_shift.probability, augment.time_shift.max_fraction) == (0.3, 0.2)
+    assert augment.mixup is not None
+    assert augment.mixup.on == "features"
+    assert (experiment.data.test_fold, experiment.data.validation) == (5, 0.2)
+    front_end, audio = experiment.front_end, experiment.audio
+    assert (audio.sample_rate_hz, audio.duration_s) == (44100, 5.0)
+    assert (front_end.n_fft, front_end.hop_length, front_end.n_mels) == (2048, 512, 128)
+    assert (front_end.fmin_hz, front_end.fmax_hz) == (20.0, 22050.0)
+    assert (front_end.normalization, front_end.num_frames) == ("standardize", 431)
+    assert front_end.frame_padding == "minimum"
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "test_fold"),
+    [("se_cnn_esc50", "all", 5), ("se_cnn_esc10", "esc10", 4), ("se_cnn_esc19", "esc19", 5)],
+)
+def test_selections_differ_in_their_classes_alone(name: str, classes: str, test_fold: int) -> None:
+    whole = load_experiment(CONFIGS / "experiment" / "se_cnn_esc50.yaml")
+    experiment = load_experiment(CONFIGS / "experiment" / f"{name}.yaml")
+    assert experiment.data == whole.data.model_copy(
+        update={"classes": classes, "test_fold": test_fold}
+    )
+    rest = {"name", "data"}
+    assert experiment.model_dump(exclude=rest) == whole.model_dump(exclude=rest)
+
+
+@pytest.mark.parametrize(
+    ("name", "filters", "grid", "hidden"),
+    [
+        ("se_cnn_plain_esc50", [32, 64, 128, 256], None, [256, 128]),
+        ("se_cnn_grid_esc50", [32, 64, 128], (4, 3), [512, 256]),
+    ],
+)
+def test_variants_differ_in_their_network_alone(
+    name: str, filters: list[int], grid: tuple[int, int] | None, hidden: list[int]
+) -> None:
+    whole = load_experiment(CONFIGS / "experiment" / "se_cnn_esc50.yaml")
+    experiment = load_experiment(CONFIGS / "experiment" / f"{name}.yaml")
+    assert experiment.model.block_filters == filters
+    assert experiment.model.squeeze_excitation_blocks == []
+    assert experiment.model.pool_grid == grid
+    assert experiment.model.head.hidden_units == hidden
+    rest = {"name", "model"}
+    assert experiment.model_dump(exclude=rest) == whole.model_dump(exclude=rest)
+
+
+# --- one step
+
+
+def reduced(path: Path, cache_dir: Path) -> Experiment:
+    """The experiment on a few generated clips, its layers narrow, everything else as it is."""
+    experiment = load_experiment(path)
+    widths = [4] * len(experiment.model.block_filters)
+    hidden = [8] * len(experiment.model.head.hidden_units)
+    return load_experiment(
+        path,
+        [
+            "data={name: synthetic, clips_per_class_and_fold: 1}",
+            f"data.cache_dir={cache_dir}",
+            f"model.block_filters={widths}",
+            f"model.head.hidden_units={hidden}",
+            "recipe.batch_size=4",
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
+def test_an_experiment_takes_a_step(path: Path, cache_dir: Path) -> None:
+    experiment = reduced(path, cache_dir)
+    data_set, clips, _ = load_clips(experiment.data, experiment.audio, experiment.seed)
+    pipeline = ClipPipeline(
+        clips[:8],
+        audio=experiment.audio,
+        num_classes=len(data_set.label_names),
+        batch_size=experiment.recipe.batch_size,
+        training=True,
+        augment_waveform=build_waveform_augment(experiment.augment, experiment.audio),
+        draw=build_feature_draw(experiment.augment),
+        mix_batch=build_waveform_mixup(experiment.augment),
+    )
+    model = build_classifier(experiment, data_set.label_names)
+    optimizer = build_optimizer(experiment.recipe, pipeline.num_batches)
+    optimizer.build(model.trainable_variables)
+    before = [np.array(variable) for variable in model.trainable_variables]
+    train_step = build_train_step(model, optimizer, tf.distribute.get_strategy(), experiment)
+
+    sums = train_step(next(iter(pipeline.epoch(0))))
+
+    assert np.isfinite(float(sums["loss"]))
+    assert float(sums["count"]) == experiment.recipe.batch_size
+    assert int(optimizer.iterations) == 1
+    after = [np.array(variable) for variable in model.trainable_variables]
+    assert all(np.isfinite(value).all() for value in after)
+    moved = [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
+    assert moved[0] and moved[-1]  # from the first convolution to the last bias
