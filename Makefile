@@ -3,12 +3,14 @@
 #   VENV=DIR         where the environment lies (default .venv)
 #   PYTHON=python    which Python makes it (default python3)
 #   RUN_DIR=DIR      where `make train` writes (default: a new folder under runs/)
+#   TESTS=PATH       which tests `make test` runs (default: all)
 #   CONFIG=FILE      what `make train` trains (default configs/smoke.yaml)
 
 VENV ?= .venv
 PYTHON ?= python3
 CONFIG ?= configs/smoke.yaml
 # One test process for each of two cores: most of a test is tracing graphs, in a single thread.
+# 0 runs all in one process, as a debugger likes it.
 TEST_PROCESSES ?= 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -32,7 +34,7 @@ train: $(INSTALLED)  ## train, test and report on generated sounds, in a few min
 	$(IN_VENV)/python -m esc_tf.train --config $(CONFIG) $(if $(RUN_DIR),--run-dir $(RUN_DIR))
 
 test: $(INSTALLED_FOR_TEST)  ## run all tests
-	$(IN_VENV)/python -m pytest -n $(TEST_PROCESSES) $(TESTS)
+	$(IN_VENV)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(TESTS)
 
 lint: $(INSTALLED_FOR_TEST)  ## check style and layout, changing nothing
 	$(IN_VENV)/ruff check $(SOURCES)

@@ -6,9 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from esc_tf.command import run_command
+from esc_tf.command import quiet_import, run_command
 from esc_tf.errors import EXIT_DONE, DataError, RequestError
+
+if TYPE_CHECKING:
+    from esc_tf.data import DataSet
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,41 +37,63 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    import tensorflow as tf
+def select_fold(data_set: DataSet, fold: int) -> DataSet:
+    """The records of one fold.
 
-    from esc_tf.config import Esc50DataConfig
-    from esc_tf.data import build_dataset, load_clips, load_known_classes
-    from esc_tf.evaluation.metrics import compute_metrics, format_metrics
-    from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
-    from esc_tf.tasks.classifier import load_classifier
-    from esc_tf.training.run_directory import RunDirectory
+    Raises:
+        DataError: there is no such fold; those that there are are listed.
+    """
+    records = tuple(record for record in data_set.records if record.fold == fold)
+    if not records:
+        folds = sorted({record.fold for record in data_set.records})
+        raise DataError(
+            f"--fold: fold {fold} does not exist (there are: {', '.join(map(str, folds))})"
+        )
+    return replace(data_set, records=records)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    with quiet_import():
+        import tensorflow as tf
+
+        from esc_tf.config import Esc50DataConfig
+        from esc_tf.data import (
+            build_dataset,
+            load_clips,
+            load_data_set,
+            load_known_classes,
+        )
+        from esc_tf.evaluation.metrics import compute_metrics, format_metrics
+        from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
+        from esc_tf.tasks.classifier import load_classifier
+        from esc_tf.training.run_directory import RunDirectory
 
     run = RunDirectory(arguments.run_dir)
     experiment = run.read_resolved()[0]
     model = load_classifier(run.path)
     data, fold = experiment.data, arguments.fold
-    known = None
     if arguments.data_root is not None:
         if not isinstance(data, Esc50DataConfig):
             raise RequestError(
-                f"--data-root: the run used data.name {data.name}, which has no folder; leave it out"
+                f"--data-root: the run used data.name {data.name}, which has no folder; "
+                "leave it out"
             )
-        known = load_known_classes(arguments.data_root, model.label_names)
-    elif fold is None:
-        fold = data.test_fold
+        data_set = load_known_classes(arguments.data_root, model.label_names)
+    else:
+        data_set = load_data_set(data, experiment.audio, experiment.seed)
+        fold = data.test_fold if fold is None else fold
         if fold is None:
-            raise RequestError("the run kept no test fold; say which clips with --fold or --data-root")
-    _, clips, bad = load_clips(data, experiment.audio, experiment.seed, known)
-    chosen = [clip for clip in clips if fold is None or clip.record.fold == fold]
-    if not chosen:
-        folds = sorted({clip.record.fold for clip in clips})
-        raise DataError(f"--fold: fold {fold} does not exist (there are: {', '.join(map(str, folds))})")
-    if arguments.data_root is None and fold != data.test_fold:
-        print(f"note: the run has trained or validated on fold {fold}", file=sys.stderr)
+            raise RequestError(
+                "the run kept no test fold; say which clips with --fold or --data-root"
+            )
+        if fold != data.test_fold:
+            print(f"note: the run has trained or validated on fold {fold}", file=sys.stderr)
+    if fold is not None:
+        data_set = select_fold(data_set, fold)
+    _, clips, bad = load_clips(data, experiment.audio, experiment.seed, data_set)
 
     batches = build_dataset(
-        chosen,
+        clips,
         audio=experiment.audio,
         num_classes=len(model.label_names),
         batch_size=experiment.recipe.batch_size,

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from esc_tf.command import print_problems, run_command
+from esc_tf.command import print_problems, quiet_import, run_command
 from esc_tf.errors import EXIT_BAD_REQUEST, EXIT_DONE, AudioError, RequestError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".opus")
@@ -119,7 +119,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from esc_tf.tasks.classifier import load_classifier
+    with quiet_import():
+        from esc_tf.tasks.classifier import load_classifier
 
     model = load_classifier(arguments.model)
     code = EXIT_DONE

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from esc_tf.command import add_config_arguments, load_config, run_command
+from esc_tf.command import add_config_arguments, load_config, quiet_import, run_command
 from esc_tf.config import (
     Experiment,
     dump_experiment,
@@ -48,7 +48,8 @@ def _find_experiment(arguments: argparse.Namespace) -> Experiment:
     if not arguments.run_dir:
         raise RequestError("--resume needs --run-dir DIR, the run to go on with")
 
-    from esc_tf.training.run_directory import RESOLVED_FILE, RunDirectory, check_resumable
+    with quiet_import():
+        from esc_tf.training.run_directory import RESOLVED_FILE, RunDirectory, check_resumable
 
     run = RunDirectory(arguments.run_dir)
     run.check(resume=True)
@@ -65,9 +66,10 @@ def _run(arguments: argparse.Namespace) -> int:
         print(dump_experiment(experiment), end="")
         return EXIT_DONE
 
-    from esc_tf.evaluation.metrics import format_metrics
-    from esc_tf.training.experiment import describe_start, train_experiment
-    from esc_tf.training.run_directory import RunDirectory
+    with quiet_import():
+        from esc_tf.evaluation.metrics import format_metrics
+        from esc_tf.training.experiment import describe_start, train_experiment
+        from esc_tf.training.run_directory import RunDirectory
 
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
     run = RunDirectory(arguments.run_dir or Path("runs") / f"{experiment.name}-{time}")

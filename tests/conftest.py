@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 
+from absl import flags
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# tf.test.TestCase asks absl for its temporary folder, and absl wants its flags parsed first.
+flags.FLAGS.mark_as_parsed()
 
 
 def pytest_collection_modifyitems(items: list) -> None:

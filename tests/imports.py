@@ -13,6 +13,7 @@ PACKAGES = ("esc_tf", "export", "serving")
 ROOMS = (
     "errors",
     "registry",
+    "files",
     "frames",
     "config",
     "audio",
@@ -30,8 +31,17 @@ ROOMS = (
 BESIDE = "interpretation"
 COMMANDS = "commands"
 
-WITHOUT_TENSORFLOW = ("errors", "registry", "frames", "config", "audio", "frontends", "models")
-WITHOUT_KERAS = ("errors", "registry", "frames", "config", "audio")
+WITHOUT_TENSORFLOW = (
+    "errors",
+    "registry",
+    "files",
+    "frames",
+    "config",
+    "audio",
+    "frontends",
+    "models",
+)
+WITHOUT_KERAS = ("errors", "registry", "files", "frames", "config", "audio")
 
 
 def find_modules(root: Path, packages: Iterable[str] = PACKAGES) -> dict[str, Path]:

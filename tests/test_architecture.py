@@ -61,7 +61,7 @@ def run_and_list_modules(*modules: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("room", ["errors", "registry", "frames", "config", "audio"])
+@pytest.mark.parametrize("room", ["errors", "registry", "files", "frames", "config", "audio"])
 def test_what_lies_underneath_loads_no_tensorflow(room: str) -> None:
     modules = [module for module in MODULES if imports.find_room(module) == room]
     assert modules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -14,13 +15,24 @@ from esc_tf.audio.containers import find_truncation
 from esc_tf.errors import AudioError
 
 # Samples of all channels that are decoded at a time.
-_BLOCK_VALUES = 1 << 22
+_BLOCK_VALUES = 1 << 20
 # Formats that may not state their length are reported with an enormous number of frames.
 _UNKNOWN_FRAMES = 1 << 48
 # Full scale is 1. A float file may overshoot; beyond this the spectrum's powers overflow float32.
 _MAX_PEAK = 1e6
 
 _EXPORT_AGAIN = "copy or export it again"
+
+
+class _SoundStream(soundfile.SoundFile):
+    """A sound that is read from its start to its end.
+
+    soundfile seeks after every block of a seekable file, which is inexact in MP3 and impossible
+    in a FLAC stream of unstated length.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 def read_clip(
@@ -72,7 +84,7 @@ def _printable(path: str | os.PathLike[str]) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _open_regular_file(path: str | os.PathLike[str], name: str):  # noqa: ANN202 - a binary file
+def _open_regular_file(path: str | os.PathLike[str], name: str) -> BinaryIO:
     """Open the path for reading bytes if it is a regular file that may be read."""
     try:
         mode = os.stat(path).st_mode
@@ -84,7 +96,7 @@ def _open_regular_file(path: str | os.PathLike[str], name: str):  # noqa: ANN202
     except (FileNotFoundError, NotADirectoryError):
         raise AudioError(f"{name}: no such file; check the path") from None
     except PermissionError:
-        raise AudioError(f"{name}: may not be read (permission denied); change its rights") from None
+        raise AudioError(f"{name}: may not be read (permission denied); change its mode") from None
     except ValueError:
         raise AudioError(f"{name}: is not a valid path; check its characters") from None
 
@@ -93,7 +105,7 @@ def _decode(descriptor: int, name: str, max_duration_s: float) -> tuple[np.ndarr
     """Decode block by block, each mixed down at once, so that many channels need little memory."""
     try:
         # By descriptor: the format is then told from the content, never from the file's name.
-        sound = soundfile.SoundFile(descriptor, closefd=False)
+        sound = _SoundStream(descriptor, closefd=False)
     except soundfile.SoundFileError as error:
         raise AudioError(
             f"{name}: not audio that can be decoded ({_reason(error)}); {_EXPORT_AGAIN} as WAV, "
@@ -129,6 +141,9 @@ def _decode(descriptor: int, name: str, max_duration_s: float) -> tuple[np.ndarr
 
 def _reason(error: soundfile.SoundFileError) -> str:
     text = " ".join(str(getattr(error, "error_string", error)).split())
+    # What libsndfile says of an MP3 that ends before its first whole frame; the file does exist.
+    if text.startswith("File does not exist"):
+        return "it ends before the first sound"
     return text.removeprefix("Error : ").rstrip(".")
 
 

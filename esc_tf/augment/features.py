@@ -35,12 +35,12 @@ def build_feature_draw(augment: AugmentConfig) -> Callable[[tf.Tensor], Batch] |
         0 where the kind is not drawn, and the place as a fraction in [0, 1) of all places.
     """
     masks = {}
-    if augment.frequency_mask is not None:
-        kind = augment.frequency_mask
-        masks[FREQUENCY_MASK] = (_FREQUENCY, kind.probability, kind.num_masks, kind.max_bands)
-    if augment.time_mask is not None:
-        kind = augment.time_mask
-        masks[TIME_MASK] = (_TIME, kind.probability, kind.num_masks, kind.max_frames)
+    bands, stretches = augment.frequency_mask, augment.time_mask
+    if bands is not None:
+        masks[FREQUENCY_MASK] = (_FREQUENCY, bands.probability, bands.num_masks, bands.max_bands)
+    if stretches is not None:
+        kind = (_TIME, stretches.probability, stretches.num_masks, stretches.max_frames)
+        masks[TIME_MASK] = kind
     mixup = augment.mixup
     if not masks and mixup is None:
         return None

@@ -27,6 +27,7 @@ from esc_tf.audio.resampling import resample
 from esc_tf.data.records import BadClip, CachedClip, Record
 from esc_tf.data.synthetic import GENERATOR_VERSION, generate_clip
 from esc_tf.errors import AudioError, DataError
+from esc_tf.files import PARTIAL_FILES, write_atomically
 
 # Part of every key: raise it whenever decoding, mixing down or resampling changes.
 _DECODER_VERSION = 1
@@ -175,7 +176,17 @@ class DecodedCache:
             return BadClip(record, f"{record.path}: vanished while it was read; restore it")
         samples = np.ascontiguousarray(waveform, dtype="<f4").tobytes()
         digest = hashlib.blake2b(samples, digest_size=32).digest()
-        _write_atomically(path, _HEADER.pack(_MAGIC, waveform.size, digest) + samples)
+        content = _HEADER.pack(_MAGIC, waveform.size, digest) + samples
+        try:
+            # Not worth waiting for the disk: a damaged file is noticed and made again.
+            write_atomically(
+                path, lambda new: new.write_bytes(content), must_survive_power_loss=False
+            )
+        except OSError as error:
+            raise DataError(
+                f"data.cache_dir: {path} cannot be written ({error.strerror}); free space or name "
+                "another folder"
+            ) from error
         return CachedClip(record, path, waveform.size, digest.hex())
 
     def _cache_path(self, record: Record, sample_rate_hz: int) -> Path | None:
@@ -196,28 +207,9 @@ class DecodedCache:
     def _remove_stale_files(self) -> None:
         """Remove what killed processes left; recent files may belong to a running one."""
         oldest = time.time() - _STALE_AFTER_S
-        for path in self.folder.glob("*.partial"):
+        for path in self.folder.glob(PARTIAL_FILES):
             try:
                 if path.stat().st_mtime < oldest:
                     path.unlink()
             except OSError:
                 continue
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file or none: readers and killed writers never leave half a file."""
-    partial = None
-    try:
-        descriptor, partial = tempfile.mkstemp(".partial", path.stem, path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    except BaseException as error:
-        if partial is not None and os.path.exists(partial):
-            os.unlink(partial)
-        if isinstance(error, OSError):
-            raise DataError(
-                f"data.cache_dir: {path} cannot be written ({error.strerror}); free space or name "
-                "another folder"
-            ) from error
-        raise

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-FloatLike = tf.Tensor | float
-
 
 def fit_length(
     waveform: tf.Tensor,
     num_samples_wanted: int,
     pad: str,
     crop: str,
-    offset_fraction: FloatLike | None = None,
+    offset_fraction: tf.Tensor | float | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Pad or crop a waveform to ``num_samples_wanted`` samples.
 

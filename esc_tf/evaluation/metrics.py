@@ -67,7 +67,9 @@ def compute_metrics(
     return {
         "num_clips": len(label_ids),
         "num_classes": num_classes,
-        "absent_classes": [label_names[index] for index in np.flatnonzero(counts == 0)],
+        "absent_classes": [
+            name for name, count in zip(label_names, counts, strict=True) if not count
+        ],
         "accuracy": float(sklearn_metrics.accuracy_score(label_ids, predicted)),
         "top_5_accuracy": _top_k_accuracy(label_ids, probabilities),
         "balanced_accuracy": float(recall[present].mean()),

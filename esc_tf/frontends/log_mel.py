@@ -14,6 +14,7 @@ from esc_tf import frames
 from esc_tf.audio.filterbanks import mel_filterbank
 from esc_tf.config import LogMelConfig
 from esc_tf.config.problems import describe_problems
+from esc_tf.config.section import Section
 from esc_tf.errors import ConfigError
 from esc_tf.frontends import clip_statistics
 from esc_tf.frontends.power_spectrogram import COMPUTATIONS, analysis_window
@@ -190,36 +191,43 @@ class LogMelSpectrogram(keras.layers.Layer):
     def _fit_frames(self, features: Any, is_valid: Any) -> Any:
         """Fill padding frames, then cut or fill up to ``num_frames``."""
         wanted, length = self._settings.num_frames, ops.shape(features)[1]
-        is_long_enough = wanted is None or (isinstance(length, int) and length >= wanted)
-        if is_valid is None and is_long_enough:
-            return features if wanted is None else features[:, :wanted]
-        if self._settings.frame_padding == "minimum":
-            filling = clip_statistics.minimum(features, is_valid)
-        else:
-            filling = ops.zeros_like(features[:, :1, :1])
-        if is_valid is not None:
-            features = ops.where(is_valid, features, filling)
-        if is_long_enough:
-            return features if wanted is None else features[:, :wanted]
-        # As many frames as can be missing at most, since the length may be known at run time only.
-        num_added = wanted - length if isinstance(length, int) else wanted
-        added = ops.tile(filling, (1, num_added, self._settings.n_mels))
-        return ops.concatenate([features, added], axis=1)[:, :wanted]
+        # The length may be known at run time only: then as many as can be missing are added.
+        num_missing = 0
+        if wanted is not None:
+            num_missing = max(0, wanted - length) if isinstance(length, int) else wanted
+        if is_valid is not None or num_missing:
+            if self._settings.frame_padding == "minimum":
+                filling = clip_statistics.minimum(features, is_valid)
+            else:
+                filling = ops.zeros_like(features[:, :1, :1])
+            if is_valid is not None:
+                features = ops.where(is_valid, features, filling)
+            if num_missing:
+                added = ops.tile(filling, (1, num_missing, self._settings.n_mels))
+                features = ops.concatenate([features, added], axis=1)
+        return features if wanted is None else features[:, :wanted]
+
+
+class _Settings(Section):
+    """The settings where a whole configuration has them, so that problems are told alike."""
+
+    front_end: LogMelConfig
 
 
 def _check_settings(settings: dict[str, Any], sample_rate_hz: int) -> LogMelConfig:
     """Validate the settings, alone and against the sample rate."""
+    raw = {"front_end": {"name": "log_mel", **settings}}
     try:
-        checked = LogMelConfig(name="log_mel", **settings)
+        checked = _Settings.model_validate(raw).front_end
     except ValidationError as error:
-        raise ConfigError(describe_problems(error, settings)) from None
+        raise ConfigError(describe_problems(error, raw)) from None
     problems = []
     nyquist_hz = sample_rate_hz / 2
     fmax_hz = nyquist_hz if checked.fmax_hz is None else checked.fmax_hz
     if not checked.fmin_hz < fmax_hz <= nyquist_hz:
         problems.append(
-            f"the band from fmin_hz {checked.fmin_hz:g} to fmax_hz {fmax_hz:g} must rise and end at "
-            f"{nyquist_hz:g} Hz at most, half of the sample rate"
+            f"the band from fmin_hz {checked.fmin_hz:g} to fmax_hz {fmax_hz:g} must rise and end "
+            f"at {nyquist_hz:g} Hz at most, half of the sample rate"
         )
     if checked.win_length is not None and checked.win_length > checked.n_fft:
         problems.append(f"win_length {checked.win_length} is longer than n_fft {checked.n_fft}")

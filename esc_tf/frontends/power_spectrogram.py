@@ -25,7 +25,7 @@ _SMALLEST_UNIT = 32
 def analysis_window(kind: str, win_length: int) -> np.ndarray:
     """Hann window in float64, of period ``win_length`` or (symmetric) ``win_length - 1``.
 
-    >>> analysis_window("hann", 4).tolist()
+    >>> analysis_window("hann", 4).round(6).tolist()
     [0.0, 0.5, 1.0, 0.5]
     """
     period = win_length if kind == "hann" else win_length - 1
@@ -165,4 +165,7 @@ class DFTConvolution:
         return squares[..., : self._num_bins] + squares[..., self._num_bins :]
 
 
-COMPUTATIONS = {"rfft": RealFFT, "dft_conv": DFTConvolution}
+COMPUTATIONS: dict[str, type[RealFFT] | type[DFTConvolution]] = {
+    "rfft": RealFFT,
+    "dft_conv": DFTConvolution,
+}

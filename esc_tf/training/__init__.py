@@ -1,0 +1,1 @@
+"""Training: one loop for every strategy, run directories, checkpoints, schedules."""

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from esc_tf.errors import CheckpointError
-from esc_tf.training.run_directory import write_atomically
+from esc_tf.files import PARTIAL_FILES, write_atomically
 
 # Keras counts unnamed parts over the whole process: adam_5/iteration here is adam/iteration there.
 _PROCESS_COUNT = re.compile(r"^([a-z_]+)_\d+/")
@@ -32,7 +32,8 @@ def write_checkpoint(
 ) -> None:
     """Write ``variables`` (group → list, in a stable order) and a JSON-able ``state``."""
     arrays = {
-        key: keras.ops.convert_to_numpy(variable.value) for key, variable in _name(variables).items()
+        key: keras.ops.convert_to_numpy(variable.value)
+        for key, variable in _name(variables).items()
     }
     arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
 
@@ -51,7 +52,7 @@ def read_checkpoint(
     Nothing is assigned unless everything fits.
 
     Raises:
-        CheckpointError: the file cannot be read, or a variable differs in path, shape or number.
+        CheckpointError: it cannot be read, or variables differ in path, shape or number.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -61,10 +62,17 @@ def read_checkpoint(
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error})") from None
     wanted = _name(variables)
     stored = {key: value for key, value in stored.items() if key.split(":", 1)[0] in variables}
-    problems = [f"{path}: {key} is in the run but not in the checkpoint" for key in wanted.keys() - stored.keys()]
-    problems += [f"{path}: {key} is in the checkpoint but not in the run" for key in stored.keys() - wanted.keys()]
+    problems = [
+        f"{path}: {key} is in the run but not in the checkpoint"
+        for key in wanted.keys() - stored.keys()
+    ]
     problems += [
-        f"{path}: {key} has shape {list(stored[key].shape)} but the run needs {list(variable.shape)}"
+        f"{path}: {key} is in the checkpoint but not in the run"
+        for key in stored.keys() - wanted.keys()
+    ]
+    problems += [
+        f"{path}: {key} has shape {list(stored[key].shape)} "
+        f"but the run needs {list(variable.shape)}"
         for key, variable in wanted.items()
         if key in stored and tuple(stored[key].shape) != tuple(variable.shape)
     ]
@@ -94,7 +102,11 @@ def epoch_path(folder: Path, epoch: int) -> Path:
 
 def find_checkpoints(folder: Path) -> list[Path]:
     """The epoch checkpoints in ``folder``, oldest first."""
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _EPOCH_FILE.match(path.name))]
+    found = [
+        (int(match[1]), path)
+        for path in folder.iterdir()
+        if (match := _EPOCH_FILE.match(path.name))
+    ]
     return [path for _, path in sorted(found)]
 
 
@@ -102,5 +114,5 @@ def delete_old_checkpoints(folder: Path, keep: int) -> None:
     """Delete all but the newest ``keep`` epoch checkpoints, and what a killed process left."""
     for path in find_checkpoints(folder)[:-keep]:
         path.unlink(missing_ok=True)
-    for path in folder.glob(".*.npz"):
+    for path in folder.glob(PARTIAL_FILES):
         path.unlink(missing_ok=True)

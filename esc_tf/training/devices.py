@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -37,16 +38,19 @@ def build_devices(config: DistributionConfig) -> Devices:
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        try:
+        # Where the runtime is up already, growth was decided by whoever started it.
+        with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:
-            pass  # The runtime is up already; growth was decided by whoever started it.
     if config.logical_cpu_devices is not None:
         _split_cpu(config.logical_cpu_devices)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
 
-    known = [_short_name(item.name) for kind in ("GPU", "CPU") for item in tf.config.list_logical_devices(kind)]
+    known = [
+        _short_name(item.name)
+        for kind in ("GPU", "CPU")
+        for item in tf.config.list_logical_devices(kind)
+    ]
     names = config.devices or [name for name in known if name.startswith("GPU")]
     if not names:
         names = [name for name in known if name.startswith("CPU")]
@@ -55,7 +59,8 @@ def build_devices(config: DistributionConfig) -> Devices:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise RequestError(
-            f"distribution.devices: {', '.join(unknown)} not on this machine (there are: {', '.join(known)})"
+            f"distribution.devices: {', '.join(unknown)} not on this machine "
+            f"(there are: {', '.join(known)})"
         )
     single = config.strategy == "one_device" or (config.strategy == "auto" and len(names) == 1)
     strategy: tf.distribute.Strategy

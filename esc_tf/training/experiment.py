@@ -17,13 +17,18 @@ from esc_tf.config import Experiment
 from esc_tf.data import CachedClip, ClipPipeline, Split, build_dataset, load_clips, split_clips
 from esc_tf.evaluation.metrics import compute_metrics
 from esc_tf.evaluation.predictions import Predictions, build_predict_step, predict_data_set
+from esc_tf.files import write_atomically
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.tasks.losses import build_loss
 from esc_tf.training.callbacks import build_callbacks
 from esc_tf.training.devices import build_devices
 from esc_tf.training.loop import TrainingLoop
 from esc_tf.training.optimizers import build_optimizer
-from esc_tf.training.run_directory import METRICS_FILE, RunDirectory, collect_run_facts, write_atomically
+from esc_tf.training.run_directory import (
+    METRICS_FILE,
+    RunDirectory,
+    collect_run_facts,
+)
 from esc_tf.training.supervised import build_train_step
 
 
@@ -79,7 +84,9 @@ def train_experiment(
         run.write_resolved(experiment, facts)
         with strategy.scope():
             model = build_classifier(experiment, label_names)
-            optimizer = build_optimizer(recipe, training.num_batches, experiment.distribution.precision)
+            optimizer = build_optimizer(
+                recipe, training.num_batches, experiment.distribution.precision
+            )
             optimizer.build(model.trainable_variables)
         predict_step = build_predict_step(model, strategy)
 
@@ -125,6 +132,7 @@ def train_experiment(
             "trained_epochs": progress.epoch,
             "seconds_this_process": round(time.monotonic() - started, 1),
             "clips": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+            "dropped_for_leaks": [clip.record.clip_id for clip in split.dropped],
             "skipped_files": [{"clip": item.record.clip_id, "reason": item.reason} for item in bad],
         }
         for part in ("validation", "test"):
@@ -176,7 +184,8 @@ def describe_start(experiment: Experiment) -> str:
             f"experiment: {experiment.name}, seed {experiment.seed}",
             f"classes: {len(data_set.label_names)} ({', '.join(data_set.label_names)})",
             f"clips: {len(split.train)} train, {len(split.validation)} validation, "
-            f"{len(split.test)} test, {len(bad)} bad files skipped",
+            f"{len(split.test)} test; {len(bad)} bad files skipped, "
+            f"{len(split.dropped)} leaks dropped",
             f"model: {experiment.model.name}, {parameters:,} trainable parameters",
             f"training: up to {recipe.epochs} epochs of {training.num_batches} steps, "
             f"batch {recipe.batch_size}",

@@ -151,7 +151,8 @@ class TrainingLoop:
                 raise TrainingError(self._describe_bad_step(epoch, step, batch, measured["loss"]))
             sums = {key: sums[key] + measured[key] for key in sums}
             shown.on_train_batch_end(
-                step, {"loss": sums["loss"] / sums["count"], "accuracy": sums["correct"] / sums["count"]}
+                step,
+                {"loss": sums["loss"] / sums["count"], "accuracy": sums["correct"] / sums["count"]},
             )
         trained_s = time.monotonic() - started
         logs = {

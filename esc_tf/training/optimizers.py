@@ -35,7 +35,9 @@ def build_optimizer(
         if config.weight_decay is None:
             optimizer = keras.optimizers.Adam(**common, **moments)
         else:
-            optimizer = keras.optimizers.AdamW(**common, **moments, weight_decay=config.weight_decay)
+            optimizer = keras.optimizers.AdamW(
+                **common, **moments, weight_decay=config.weight_decay
+            )
     else:
         optimizer = keras.optimizers.SGD(
             **common,
@@ -55,9 +57,7 @@ def build_learning_rate(
     base, schedule = recipe.optimizer.learning_rate, recipe.schedule
     if isinstance(schedule, (ConstantSchedule, ReduceOnPlateauSchedule)):
         return base
-    return EpochSchedule(
-        base, steps_per_epoch, recipe.epochs, schedule.model_dump(mode="json")
-    )
+    return EpochSchedule(base, steps_per_epoch, recipe.epochs, schedule.model_dump(mode="json"))
 
 
 @keras.saving.register_keras_serializable("esc_tf")

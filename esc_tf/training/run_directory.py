@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
@@ -18,26 +17,12 @@ import numpy as np
 import esc_tf
 from esc_tf.config import Experiment, dump_experiment, load_experiment, read_run_facts
 from esc_tf.errors import RequestError
+from esc_tf.files import write_atomically
 
 RESOLVED_FILE = "resolved.yaml"
 MODEL_FILE = "model.keras"
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "metrics.jsonl"
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
-
-    A process that dies meanwhile leaves ``path`` as it was.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class RunDirectory:
@@ -74,11 +59,13 @@ class RunDirectory:
         """
         if resume and not self.resolved_path.is_file():
             raise RequestError(
-                f"--resume: {self.path} holds no run (no {RESOLVED_FILE}); leave --resume out to start one"
+                f"--resume: {self.path} holds no run (no {RESOLVED_FILE}); "
+                "leave --resume out to start one"
             )
         if not resume and self.resolved_path.exists():
             raise RequestError(
-                f"{self.path} already holds a run; add --resume to go on with it or name another --run-dir"
+                f"{self.path} already holds a run; add --resume to go on with it "
+                "or name another --run-dir"
             )
 
     def claim(self, resume: bool) -> None:

@@ -37,11 +37,13 @@ def build_train_step(
     loss_function = build_loss(experiment.recipe)
     global_batch_size = experiment.recipe.batch_size
 
-    def measure_gradients(batch: Mapping[str, tf.Tensor]) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    def measure_gradients(
+        batch: Mapping[str, tf.Tensor],
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         with tf.GradientTape() as tape:
             features = model.extract_features(batch["waveform"], batch["num_samples"])
             features, labels = apply_feature_augment(
-                features, batch["label"], batch, experiment.augment
+                features, batch["label"], dict(batch), experiment.augment
             )
             logits = model.classify_features(features, training=True)["logits"]
             losses = loss_function(labels, logits)

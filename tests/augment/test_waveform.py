@@ -64,7 +64,7 @@ class NoiseTest(WaveformTestCase):
         decades = np.log10(frequencies_hz[band])
         # Equal weight for every decade, not for every bin.
         fit = np.polyfit(decades, level_db, 1, w=1 / np.sqrt(frequencies_hz[band]))
-        # Measured: at most 0.15 dB a decade off.
+        # Measured: 0.11 dB a decade off, and 0.33 dB about the line.
         self.assertAllClose(fit[0], SLOPES_DB[color], atol=0.4)
         self.assertLess(np.std(level_db - np.polyval(fit, decades)), 0.6)
 
@@ -86,8 +86,8 @@ class NoiseTest(WaveformTestCase):
         for mixture in self.augment_many(3, valid, **kinds):
             clean = self.waveform[:valid].astype(np.float64)
             added = mixture[:valid] - clean
-            # Measured: at most 0.0003 dB off (float32 at 40 dB).
-            self.assertAllClose(10 * np.log10(power(clean) / power(added)), snr_db, atol=0.002)
+            # Measured: at most 9e-7 dB off.
+            self.assertAllClose(10 * np.log10(power(clean) / power(added)), snr_db, atol=1e-4)
             self.assertAllEqual(mixture[valid:], np.zeros(NUM_SAMPLES - valid))
 
     def test_snr_is_drawn_from_its_range(self):
@@ -202,7 +202,7 @@ class WaveformAugmentTest(WaveformTestCase):
         noisy = self.augment_many(20, noise=noise, **both)
         added = noisy - clean
         snrs_db = 10 * np.log10(np.mean(clean**2, axis=1) / np.mean(added**2, axis=1))
-        self.assertAllClose(snrs_db, [10.0] * 20, atol=0.002)
+        self.assertAllClose(snrs_db, [10.0] * 20, atol=1e-3)
         # What the shift emptied is filled with noise.
         self.assertGreater(np.mean(noisy != 0), 0.999)
 

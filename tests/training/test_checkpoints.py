@@ -86,7 +86,7 @@ class CheckpointTest(tf.test.TestCase):
     def test_only_the_newest_are_kept(self) -> None:
         for epoch in (1, 2, 9, 10, 11):
             write_checkpoint(epoch_path(self.folder, epoch), _variables(0), {})
-        (self.folder / ".epoch_0012.77.npz").write_bytes(b"left by a killed process")
+        (self.folder / "epoch_0012.77.partial.npz").write_bytes(b"left by a killed process")
         (self.folder / "best.npz").write_bytes(b"not an epoch")
         delete_old_checkpoints(self.folder, keep=2)
         self.assertEqual(

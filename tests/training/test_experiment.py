@@ -85,7 +85,12 @@ class RunTest(TrainingTestCase):
         plain = {"noise": None, "time_shift": None, "frequency_mask": None, "mixup": None}
         experiment = self.experiment(
             augment=plain,
-            recipe={"epochs": 12, "schedule": {"name": "constant"}},
+            model={"head": {"dropout": 0.0}},
+            recipe={
+                "epochs": 12,
+                "optimizer": {"name": "adam", "learning_rate": 0.01},
+                "schedule": {"name": "constant"},
+            },
             data={"clips_per_class_and_fold": 4},
         )
         history = self.train("run", experiment).history

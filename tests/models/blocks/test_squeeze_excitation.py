@@ -24,7 +24,7 @@ class SqueezeExciteTest(tf.test.TestCase):
         squeezed = np.concatenate([values.mean(axis=(1, 2)), values.max(axis=(1, 2))], axis=1)
         gate = 1.0 / (1.0 + np.exp(-np.maximum(squeezed @ first, 0.0) @ second))
         self.assertGreater(gate.max() - gate.min(), 0.1)
-        # measured: 1.2e-7
+        # measured: 2.4e-7
         self.assertAllClose(model(values), values * gate[:, None, None, :], rtol=0, atol=1e-6)
 
     def test_has_three_c_squared_over_ratio_parameters(self) -> None:
