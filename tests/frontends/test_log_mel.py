@@ -133,8 +133,9 @@ class GraphTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*PRODUCT)
     def test_compiled_by_xla(self, name: str, computation: str) -> None:
         layer = build_small(name, computation=computation)
-        waveforms = make_waveforms(2, NUM_SAMPLES)
-        lengths = np.array([NUM_SAMPLES, 9000], np.int32)
+        waveforms = make_waveforms(3, NUM_SAMPLES)
+        waveforms[2] = 0.0
+        lengths = np.array([NUM_SAMPLES, 9000, NUM_SAMPLES], np.int32)
 
         @tf.function(jit_compile=True)
         def compute(waveforms: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, ...]:
