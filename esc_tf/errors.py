@@ -11,6 +11,7 @@ from collections.abc import Iterable
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_BAD_REQUEST = 2
+EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells report it
 
 
 class EscTfError(Exception):
@@ -49,9 +50,23 @@ class AudioError(RequestError):
     """An audio file cannot be used; the message names the file and the reason."""
 
 
+class DownloadError(EscTfError):
+    """A file cannot be fetched, or is not what was promised."""
+
+
 class CheckpointError(EscTfError):
     """A checkpoint cannot be read or does not belong to this model."""
 
 
 class TrainingError(EscTfError):
     """Training cannot go on, for example because the loss is not finite."""
+
+
+class UnreadableDataError(TrainingError):
+    """Data that were there at the start cannot be read now: a share is away, or a disk is bad."""
+
+
+class Terminated(EscTfError):
+    """SIGTERM asked the process to stop, and it did. Exit code 143."""
+
+    exit_code = EXIT_TERMINATED

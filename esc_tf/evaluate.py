@@ -56,15 +56,15 @@ def _run(arguments: argparse.Namespace) -> int:
     with quiet_import():
         import tensorflow as tf
 
-        from esc_tf.config import Esc50DataConfig
         from esc_tf.data import (
             build_dataset,
             load_clips,
             load_data_set,
-            load_known_classes,
+            load_known_data_set,
         )
         from esc_tf.evaluation.metrics import compute_metrics, format_metrics
         from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
+        from esc_tf.evaluation.workers import Workers
         from esc_tf.tasks.classifier import load_classifier
         from esc_tf.training.run_directory import RunDirectory
 
@@ -73,12 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
     model = load_classifier(run.path)
     data, fold = experiment.data, arguments.fold
     if arguments.data_root is not None:
-        if not isinstance(data, Esc50DataConfig):
-            raise RequestError(
-                f"--data-root: the run used data.name {data.name}, which has no folder; "
-                "leave it out"
-            )
-        data_set = load_known_classes(arguments.data_root, model.label_names)
+        data_set = load_known_data_set(data, arguments.data_root, model.label_names)
     else:
         data_set = load_data_set(data, experiment.audio, experiment.seed)
         fold = data.test_fold if fold is None else fold
@@ -100,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
         training=False,
     )
     strategy = tf.distribute.get_strategy()
-    found = predict_data_set(build_predict_step(model, strategy), batches, strategy)
+    found = predict_data_set(build_predict_step(model, strategy), batches, Workers(strategy))
     metrics = compute_metrics(found.labels.argmax(axis=1), found.probabilities, model.label_names)
     metrics["skipped_files"] = [
         {"clip": item.record.clip_id, "reason": item.reason} for item in bad

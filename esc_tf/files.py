@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -34,3 +35,12 @@ def write_atomically(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def describe_os_error(error: OSError) -> str:
+    """The operating system's reason in a few words, also where a library has wrapped it."""
+    if error.strerror:
+        return error.strerror
+    # HDF5 writes its own text around the number.
+    found = re.search(r"errno = (\d+)", str(error))
+    return os.strerror(int(found[1])) if found else str(error)

@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from esc_tf.audio.reading import AUDIO_SUFFIXES
 from esc_tf.command import print_problems, quiet_import, run_command
 from esc_tf.errors import EXIT_BAD_REQUEST, EXIT_DONE, AudioError, RequestError
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".opus")
 
 
 def build_parser() -> argparse.ArgumentParser:

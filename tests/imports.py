@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGES = ("esc_tf", "export", "serving")
 
 # A room may import itself and the rooms before it. The commands stand above all rooms:
-# they may import anything, and no room imports them.
+# they may import anything, and no room imports them. A room's ``__main__`` is a command too.
 ROOMS = (
     "errors",
     "registry",
@@ -60,6 +60,8 @@ def find_room(module: str) -> str | None:
     first, _, rest = module.partition(".")
     if first not in PACKAGES or module == "esc_tf":
         return None
+    if module.endswith(".__main__"):
+        return COMMANDS
     name = rest.split(".")[0] if first == "esc_tf" else first
     return name if name in ROOMS or name == BESIDE else COMMANDS
 

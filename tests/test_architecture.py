@@ -70,7 +70,9 @@ def test_what_lies_underneath_loads_no_tensorflow(room: str) -> None:
     assert loaded & {"tensorflow", "keras", "torch", "jax"} == set()
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "describe"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "describe", "data.__main__", "report"]
+)
 def test_a_command_says_what_is_wrong_before_it_loads_tensorflow(command: str) -> None:
     assert run_and_list_modules(f"esc_tf.{command}") & {"tensorflow", "keras"} == set()
 
@@ -113,6 +115,9 @@ def violations_of(source: str, module: str) -> list[str]:
         ("esc_tf.evaluation.new", "import esc_tf.training.loop"),
         ("esc_tf.training.new", "from esc_tf.train import main"),
         ("esc_tf.training.new", "import esc_tf.command"),
+        ("esc_tf.data.new", "import esc_tf.command"),
+        ("esc_tf.data.new", "from esc_tf.data.__main__ import main"),
+        ("esc_tf.data.main", "from esc_tf.command import run_command"),
         ("esc_tf.training.new", "import export"),
         ("esc_tf.training.new", "from esc_tf import interpretation"),
         ("esc_tf.interpretation.new", "import export"),
@@ -145,6 +150,7 @@ def test_an_import_to_the_right_is_seen(module: str, source: str) -> None:
         ("esc_tf.training.new", "from esc_tf.evaluation.metrics import compute_metrics"),
         ("esc_tf.interpretation.new", "from esc_tf.tasks.classifier import Classifier"),
         ("esc_tf.new_command", "from esc_tf import interpretation, training\nimport export"),
+        ("esc_tf.data.__main__", "import esc_tf.command\nfrom esc_tf.data import sharding"),
         ("export.new", "from esc_tf.tasks import classifier"),
         ("serving.new", "import export"),
     ],

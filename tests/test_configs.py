@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+import yaml
 
+from esc_tf import train
 from esc_tf.augment import build_feature_draw, build_waveform_augment, build_waveform_mixup
 from esc_tf.config import build_experiment, load_experiment
 from esc_tf.config.loading import merge, read_config_file
-from esc_tf.data import ClipPipeline, load_clips, split_clips
+from esc_tf.data import DATA_SETS, build_pipeline, load_clips, split_clips
 from esc_tf.frontends.factory import FRONT_ENDS
 from esc_tf.models.factory import MODELS
 from esc_tf.tasks.classifier import build_classifier
@@ -21,6 +23,7 @@ from esc_tf.training.optimizers import build_optimizer
 from esc_tf.training.supervised import build_train_step
 from tests.config.base import SHORTEST
 from tests.data.folder import ESC50, make_row, write_table
+from tests.data.mock_sets import mock_data
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = [CONFIGS / "smoke.yaml", *sorted((CONFIGS / "experiment").glob("*.yaml"))]
@@ -29,6 +32,7 @@ FRAGMENTS = [
     for folder in ("front_end", "model", "recipe")
     for path in sorted((CONFIGS / folder).glob("*.yaml"))
 ]
+DEPLOYMENTS = sorted((CONFIGS / "kubernetes").glob("*.yaml"))
 
 
 def label(path: Path) -> str:
@@ -36,7 +40,7 @@ def label(path: Path) -> str:
 
 
 def test_every_file_is_tested() -> None:
-    assert sorted([*EXPERIMENTS, *FRAGMENTS]) == sorted(CONFIGS.rglob("*.y*ml"))
+    assert sorted([*EXPERIMENTS, *FRAGMENTS, *DEPLOYMENTS]) == sorted(CONFIGS.rglob("*.y*ml"))
     assert {path.parent.name for path in FRAGMENTS} == {"front_end", "model", "recipe"}
     assert {path.stem for path in EXPERIMENTS} >= {
         "smoke",
@@ -74,7 +78,22 @@ def test_everything_registered_has_a_configuration() -> None:
         for folder in ("front_end", "model")
     }
     assert named == {"front_end": set(FRONT_ENDS), "model": set(MODELS)}
+    assert {load_experiment(path).data.name for path in EXPERIMENTS} == set(DATA_SETS)
     assert {name for name in MODELS if not (CONFIGS / "model" / f"{name}.yaml").is_file()} == set()
+
+
+@pytest.mark.parametrize("path", DEPLOYMENTS, ids=label)
+def test_a_deployment_starts_a_command_that_exists(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("# kubectl apply -f configs/kubernetes/")
+    workers = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]["tfReplicaSpecs"]["Worker"]
+    assert workers["restartPolicy"] == "OnFailure"
+    (container,) = workers["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "esc_tf.train"]
+    arguments = train.build_parser().parse_args(container["args"])
+    assert arguments.resume_if_started and arguments.run_dir
+    experiment = load_experiment(CONFIGS.parent / arguments.config, arguments.overrides)
+    assert experiment.distribution.strategy == "multi_worker"
+    assert experiment.recipe.batch_size % workers["replicas"] == 0
 
 
 # --- what was published
@@ -160,23 +179,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
-def test_an_experiment_takes_a_step(path: Path, folder: Path) -> None:
+def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) -> None:
     whole = load_experiment(path)
     overrides = [
-        f"data.cache_dir={folder / 'cache'}",
+        *mock_data(whole, folder, tmp_path),
         f"model.block_filters={[4] * len(whole.model.block_filters)}",
         f"model.head.hidden_units={[8] * len(whole.model.head.hidden_units)}",
         "recipe.batch_size=4",
     ]
-    if whole.data.name == "esc50":
-        overrides.append(f"data.root={folder}")
-    else:
-        overrides.append("data.clips_per_class_and_fold=1")
     experiment = load_experiment(path, overrides)
     data, augment = experiment.data, experiment.augment
     data_set, clips, _ = load_clips(data, experiment.audio, experiment.seed)
     split = split_clips(clips, data.test_fold, data.validation, experiment.seed, data.on_leak)
-    pipeline = ClipPipeline(
+    pipeline = build_pipeline(
         split.train,
         audio=experiment.audio,
         num_classes=len(data_set.label_names),

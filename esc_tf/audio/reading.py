@@ -14,6 +14,9 @@ from esc_tf.audio.clip import Clip
 from esc_tf.audio.containers import find_truncation
 from esc_tf.errors import AudioError
 
+# Names of files that are looked for in folders; what is named outright may end otherwise.
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".opus")
+
 # Samples of all channels that are decoded at a time.
 _BLOCK_VALUES = 1 << 20
 # Formats that may not state their length are reported with an enormous number of frames.

@@ -1,7 +1,17 @@
 """The typed configuration of an experiment: load, override, explain. Imports no TensorFlow."""
 
 from esc_tf.config.augment import AugmentConfig
-from esc_tf.config.data import AudioConfig, DataConfig, Esc50DataConfig, SyntheticDataConfig
+from esc_tf.config.data import (
+    AnyDataConfig,
+    AudioConfig,
+    DataConfig,
+    Esc50DataConfig,
+    FilesConfig,
+    FolderDataConfig,
+    ShardsDataConfig,
+    SyntheticDataConfig,
+    UrbanSound8KDataConfig,
+)
 from esc_tf.config.experiment import Experiment
 from esc_tf.config.front_end import FrontEndConfig, LogMelConfig
 from esc_tf.config.loading import (
@@ -14,19 +24,24 @@ from esc_tf.config.model import HeadConfig, ModelConfig, SECNNConfig
 from esc_tf.config.recipe import DistributionConfig, RecipeConfig
 
 __all__ = [
+    "AnyDataConfig",
     "AudioConfig",
     "AugmentConfig",
     "DataConfig",
     "DistributionConfig",
     "Esc50DataConfig",
     "Experiment",
+    "FilesConfig",
+    "FolderDataConfig",
     "FrontEndConfig",
     "HeadConfig",
     "LogMelConfig",
     "ModelConfig",
     "RecipeConfig",
     "SECNNConfig",
+    "ShardsDataConfig",
     "SyntheticDataConfig",
+    "UrbanSound8KDataConfig",
     "build_experiment",
     "dump_experiment",
     "load_experiment",

@@ -51,6 +51,11 @@ def find_contradictions(experiment: Experiment) -> Iterator[str]:
             "distribution.xla: XLA has no repeatable gradient of max-pooling; set "
             "distribution.deterministic to false, or xla to false"
         )
+    if experiment.distribution.xla and experiment.distribution.synchronized_batch_norm:
+        yield (
+            "distribution.xla: XLA cannot compile sums over devices; set "
+            "distribution.synchronized_batch_norm to false, or xla to false"
+        )
 
 
 def _front_end_contradictions(experiment: Experiment) -> Iterator[str]:

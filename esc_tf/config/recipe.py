@@ -100,7 +100,8 @@ class RecipeConfig(Section):
     """Supervised training. ``batch_size`` counts clips over all devices.
 
     ``select`` says which weights ``model.keras`` gets: those of the best ``monitor`` or the last
-    (always the last where ``monitor`` is not measured).
+    (always the last where ``monitor`` is not measured). ``report``: write ``report/index.html``
+    when the run is finished.
     """
 
     name: Literal["supervised"] = "supervised"
@@ -115,20 +116,25 @@ class RecipeConfig(Section):
     select: Literal["best", "last"] = "best"
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     tensorboard: bool = False
+    report: bool = True
 
 
 class DistributionConfig(Section):
     """Devices and arithmetic.
 
-    ``strategy: auto`` uses every visible GPU, else the CPU. ``devices`` names them instead, e.g.
-    ``["GPU:0", "GPU:1"]``. ``logical_cpu_devices`` splits the CPU, for trying ``mirrored``
+    ``strategy: auto`` is ``multi_worker`` where ``TF_CONFIG`` names more than one worker; else it
+    uses every visible GPU, else the CPU. ``devices`` names them instead, e.g.
+    ``["GPU:0", "GPU:1"]``; ``multi_worker`` always takes all of a worker's GPUs, else its CPU.
+    ``synchronized_batch_norm`` takes batch statistics over the whole batch instead of each
+    device's share of it. ``logical_cpu_devices`` splits the CPU, for trying ``mirrored``
     without a GPU. ``deterministic`` asks TensorFlow for operations that repeat bit by
     bit; it excludes ``xla``.
     """
 
-    strategy: Literal["auto", "one_device", "mirrored"] = "auto"
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
     devices: Annotated[list[str], Field(min_length=1)] | None = None
     logical_cpu_devices: Annotated[int, Field(ge=1, le=64)] | None = None
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: bool = False
+    synchronized_batch_norm: bool = False
     deterministic: bool = True

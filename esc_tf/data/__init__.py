@@ -1,13 +1,33 @@
 """From labelled sounds to batches: records, folds, the cache of decoded audio and tf.data."""
 
-from esc_tf.data.clips import load_clips
-from esc_tf.data.decoded_cache import DecodedCache, default_cache_dir, read_waveform
-from esc_tf.data.esc50 import load_known_classes
-from esc_tf.data.factory import DATA_SETS, load_data_set
-from esc_tf.data.folds import Split, split_clips
-from esc_tf.data.length import fit_length
-from esc_tf.data.pipeline import ClipPipeline, build_dataset
-from esc_tf.data.records import BadClip, CachedClip, DataSet, Record, SynthesisKey
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from esc_tf.data.api import (
+        DATA_SETS,
+        BadClip,
+        CachedClip,
+        ClipPipeline,
+        DataSet,
+        DecodedCache,
+        EpochPart,
+        Record,
+        Split,
+        SynthesisKey,
+        build_dataset,
+        build_pipeline,
+        default_cache_dir,
+        fit_length,
+        load_clips,
+        load_data_set,
+        load_known_classes,
+        load_known_data_set,
+        load_waveform,
+        read_waveform,
+        split_clips,
+    )
 
 __all__ = [
     "DATA_SETS",
@@ -15,16 +35,29 @@ __all__ = [
     "CachedClip",
     "ClipPipeline",
     "DataSet",
+    "EpochPart",
     "DecodedCache",
     "Record",
     "Split",
     "SynthesisKey",
     "build_dataset",
+    "build_pipeline",
     "default_cache_dir",
     "fit_length",
     "load_clips",
     "load_data_set",
     "load_known_classes",
+    "load_known_data_set",
+    "load_waveform",
     "read_waveform",
     "split_clips",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for, so that ``python -m esc_tf.data`` answers before TensorFlow loads."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import esc_tf.data.api as api
+
+    return getattr(api, name)

@@ -7,6 +7,7 @@ threads nor the order of their work can change a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,25 @@ MixBatch = Callable[[Batch], Batch]
 
 _NUM_BATCHES_AHEAD = 2
 # One stream of random numbers for each purpose.
-_ORDER, _CROP, _WAVEFORM, _FEATURES = range(4)
+ORDER, _CROP, _WAVEFORM, _FEATURES = range(4)
+
+
+@dataclass(frozen=True)
+class EpochPart:
+    """Which part of an epoch to make; what is left out is not read.
+
+    Attributes:
+        first_batch: batches before this one, counted from 0, are left out.
+        worker: this worker's number, from 0.
+        num_workers: every worker takes as many rows of each batch, one after the other.
+    """
+
+    first_batch: int = 0
+    worker: int = 0
+    num_workers: int = 1
+
+
+WHOLE_EPOCH = EpochPart()
 
 
 class ClipPipeline:
@@ -101,26 +120,27 @@ class ClipPipeline:
             return self.num_clips // self.batch_size
         return -(-self.num_clips // self.batch_size)
 
-    def epoch(self, epoch: int = 0) -> tf.data.Dataset:
-        """Return the batches of one epoch; equal (seed, epoch) give equal batches."""
-        positions = np.arange(self.num_batches * self.batch_size, dtype=np.int32)
-        if self.training:
-            rng = np.random.default_rng([self._seed, epoch, _ORDER])
-            positions = rng.permutation(self.num_clips).astype(np.int32)[: positions.size]
-            indices = positions
-        else:
-            indices = np.where(positions < self.num_clips, positions, -1).astype(np.int32)
-            # Rows that fill up hold a real sound, so that no layer meets an odd input.
-            positions = np.where(indices >= 0, positions, 0).astype(np.int32)
+    def epoch(self, epoch: int = 0, part: EpochPart = WHOLE_EPOCH) -> tf.data.Dataset:
+        """Return the batches of one epoch; equal (seed, epoch) give equal batches.
+
+        The rows of a part are those of the whole, but for mixup, which stays within a part.
+
+        Args:
+            epoch: counted from 0.
+            part: the batches, and the rows of each, that are wanted.
+
+        Raises:
+            DataError: the workers cannot share a batch evenly.
+        """
+        num_rows = self._count_rows(part)
         crop_seed = tf.constant([self._seed, epoch], tf.int32)
         augment_seed = tf.constant([self._augment_seed, epoch], tf.int32)
-        data = tf.data.Dataset.from_tensor_slices((positions, indices))
-        data = data.map(
-            lambda position, index: self._traced_load(position, index, crop_seed, augment_seed),
+        data = self._build_items(epoch, part).map(
+            lambda item: self._traced_load(item, crop_seed, augment_seed),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        data = data.batch(self.batch_size, drop_remainder=True)
+        data = data.batch(num_rows, drop_remainder=True)
         if self._traced_mix is not None:
             data = data.map(
                 self._traced_mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
@@ -131,10 +151,42 @@ class ClipPipeline:
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return data.prefetch(_NUM_BATCHES_AHEAD).with_options(options)
 
-    def _load(
-        self, position: tf.Tensor, index: tf.Tensor, crop_seed: tf.Tensor, augment_seed: tf.Tensor
-    ) -> Batch:
-        waveform = read_cached_waveform(tf.gather(self._paths, position))
+    def _count_rows(self, part: EpochPart) -> int:
+        """Return the rows of one batch that one worker makes."""
+        num_rows = self.batch_size // part.num_workers
+        if num_rows * part.num_workers != self.batch_size:
+            raise DataError(
+                f"recipe.batch_size: {self.batch_size} rows cannot be shared evenly by "
+                f"{part.num_workers} workers; make it a multiple of {part.num_workers}"
+            )
+        return num_rows
+
+    def _build_items(self, epoch: int, part: EpochPart) -> tf.data.Dataset:
+        """Return the clips of a part in their order, nothing read yet: dicts for ``_read``."""
+        positions = np.arange(self.num_batches * self.batch_size, dtype=np.int32)
+        if self.training:
+            rng = np.random.default_rng([self._seed, epoch, ORDER])
+            positions = rng.permutation(self.num_clips).astype(np.int32)[: positions.size]
+            indices = positions
+        else:
+            indices = np.where(positions < self.num_clips, positions, -1).astype(np.int32)
+            # Rows that fill up hold a real sound, so that no layer meets an odd input.
+            positions = np.where(indices >= 0, positions, 0).astype(np.int32)
+        num_rows = self._count_rows(part)
+        rows = np.arange(part.worker * num_rows, (part.worker + 1) * num_rows)
+        positions, indices = (
+            values.reshape(-1, self.batch_size)[part.first_batch :, rows].reshape(-1)
+            for values in (positions, indices)
+        )
+        return tf.data.Dataset.from_tensor_slices({"position": positions, "index": indices})
+
+    def _read(self, item: Batch) -> tf.Tensor:
+        """Return the waveform ``(samples,)`` of one item."""
+        return read_cached_waveform(tf.gather(self._paths, item["position"]))
+
+    def _load(self, item: Batch, crop_seed: tf.Tensor, augment_seed: tf.Tensor) -> Batch:
+        position, index = item["position"], item["index"]
+        waveform = self._read(item)
         offset = None
         if self.training and self._audio.crop == "random":
             offset = tf.random.stateless_uniform([], _clip_seed(crop_seed, position, _CROP))
@@ -161,33 +213,3 @@ def _clip_seed(seed: tf.Tensor, position: tf.Tensor, stream: int) -> tf.Tensor:
     """Return the seed ``(2,)`` of one clip for one purpose."""
     fold_in = tf.random.experimental.stateless_fold_in
     return fold_in(fold_in(seed, stream), position)
-
-
-def build_dataset(
-    clips: Sequence[CachedClip],
-    *,
-    audio: AudioConfig,
-    num_classes: int,
-    batch_size: int,
-    training: bool,
-    seed: int = 0,
-    epoch: int = 0,
-    augment_seed: int | None = None,
-    augment_waveform: AugmentWaveform | None = None,
-    draw: Draw | None = None,
-    mix_batch: MixBatch | None = None,
-) -> tf.data.Dataset:
-    """Build the batches of one epoch; see `ClipPipeline`, which spares tracing for each epoch."""
-    pipeline = ClipPipeline(
-        clips,
-        audio=audio,
-        num_classes=num_classes,
-        batch_size=batch_size,
-        training=training,
-        seed=seed,
-        augment_seed=augment_seed,
-        augment_waveform=augment_waveform,
-        draw=draw,
-        mix_batch=mix_batch,
-    )
-    return pipeline.epoch(epoch)

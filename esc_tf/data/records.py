@@ -57,7 +57,8 @@ class CachedClip:
 
     Args:
         record: the labelled sound.
-        cache_path: the file of ``esc_tf.data.decoded_cache`` that holds the waveform.
+        cache_path: the file of ``esc_tf.data.decoded_cache`` that holds the waveform; the kinds of
+            clip below keep it elsewhere, so that ``esc_tf.data.load_waveform`` reads them all.
         num_samples: length at the experiment's rate.
         content_digest: digest of the samples; two clips with equal digests are the same sound.
     """
@@ -66,6 +67,57 @@ class CachedClip:
     cache_path: Path
     num_samples: int
     content_digest: str
+
+
+@dataclass(frozen=True)
+class EncodedClip(CachedClip):
+    """A record that is decoded anew whenever it is read; ``cache_path`` is the file itself.
+
+    Args:
+        sample_rate_hz: the file's own rate.
+        codec: what is in the file, a name of ``esc_tf.data.tfio_decoding``.
+    """
+
+    sample_rate_hz: int
+    codec: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One TFRecord file of a set that ``python -m esc_tf.data shard`` wrote.
+
+    Args:
+        path: the file.
+        number: its place in the set, from 0.
+        fold: the fold whose clips it holds.
+        num_clips: records in it.
+        num_bytes: its length.
+        encoding: how its waveforms are kept, ``int16`` or ``float32``.
+        parallel_reads: shards of the set that are read at once.
+        shuffle_window: neighbours among which training clips are shuffled.
+    """
+
+    path: Path
+    number: int
+    fold: int
+    num_clips: int
+    num_bytes: int
+    encoding: str
+    parallel_reads: int
+    shuffle_window: int
+
+
+@dataclass(frozen=True)
+class ShardedClip(CachedClip):
+    """A record whose waveform lies in a shard; ``cache_path`` is the shard's file.
+
+    Args:
+        shard: the shard.
+        place: position in it, from 0.
+    """
+
+    shard: Shard
+    place: int
 
 
 @dataclass(frozen=True)

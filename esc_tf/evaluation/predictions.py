@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from esc_tf.evaluation.workers import Workers
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -49,21 +51,25 @@ def build_predict_step(
 def predict_data_set(
     step: Callable[[Mapping[str, object]], dict[str, object]],
     data_set: tf.data.Dataset,
-    strategy: tf.distribute.Strategy,
+    workers: Workers,
 ) -> Predictions:
-    """Collect the scores of a whole data set.
+    """Collect the scores of a whole data set, the same on all workers.
 
     Args:
         step: from ``build_predict_step``.
-        data_set: evaluation batches; rows of weight 0 are fillers and are left out.
-        strategy: the strategy that ``step`` was built with.
+        data_set: evaluation batches, or this worker's rows of them; rows of weight 0 are fillers
+            and are left out.
+        workers: those that share the work.
     """
     parts: dict[str, list[np.ndarray]] = {}
-    for batch in strategy.experimental_distribute_dataset(data_set):
+    for batch in workers.distribute(data_set):
         outputs = step(batch)
         for key, value in outputs.items():
-            for local in strategy.experimental_local_results(value):
+            for local in workers.strategy.experimental_local_results(value):
                 parts.setdefault(key, []).append(local.numpy())
-    whole = {key: np.concatenate(values) for key, values in parts.items()}
-    real = whole["weight"] > 0
+    whole = {key: np.concatenate(parts[key]) for key in sorted(parts)}
+    if workers.count > 1:
+        whole = {key: np.concatenate(workers.gather(value)) for key, value in whole.items()}
+    real = np.flatnonzero(whole["weight"] > 0)
+    real = real[np.argsort(whole["index"][real], kind="stable")]
     return Predictions(*(whole[key][real] for key in ("index", "label", "logits", "probabilities")))

@@ -15,8 +15,10 @@ from esc_tf.config.recipe import RecipeConfig, ReduceOnPlateauSchedule
 _COUNTERS = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
 
-def build_callbacks(recipe: RecipeConfig, run_path: Path) -> list[keras.callbacks.Callback]:
-    """The callbacks that the recipe asks for."""
+def build_callbacks(
+    recipe: RecipeConfig, run_path: Path, writes: bool = True
+) -> list[keras.callbacks.Callback]:
+    """The callbacks that the recipe asks for; one that writes files only where ``writes``."""
     callbacks: list[keras.callbacks.Callback] = []
     if isinstance(recipe.schedule, ReduceOnPlateauSchedule):
         callbacks.append(
@@ -37,7 +39,7 @@ def build_callbacks(recipe: RecipeConfig, run_path: Path) -> list[keras.callback
                 min_delta=recipe.early_stopping.min_delta,
             )
         )
-    if recipe.tensorboard:
+    if recipe.tensorboard and writes:
         callbacks.append(TensorBoardScalars(run_path / "tensorboard"))
     return callbacks
 

@@ -3,7 +3,8 @@
 A file is a NumPy archive of arrays alone, read without pickle: the model's variables (random
 states of dropout included), the optimiser's variables, and one JSON text with the epoch count,
 the history and the state of the callbacks. It is put in place in one step, so whatever stops the
-process, the newest file is whole.
+process, the newest file is whole. A run that was asked to stop leaves one more file, of the
+middle of an epoch.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ import keras
 import numpy as np
 
 from esc_tf.errors import CheckpointError
-from esc_tf.files import PARTIAL_FILES, write_atomically
+from esc_tf.files import PARTIAL_FILES, describe_os_error, write_atomically
 
 # Keras counts unnamed parts over the whole process: adam_5/iteration here is adam/iteration there.
 _PROCESS_COUNT = re.compile(r"^([a-z_]+)_\d+/")
-_EPOCH_FILE = re.compile(r"^epoch_(\d+)\.npz$")
+_EPOCH_FILE = re.compile(r"^epoch_(\d+)(?:_step_(\d+))?\.npz$")
 BEST_FILE = "best.npz"
 
 
 def write_checkpoint(
     path: Path, variables: Mapping[str, Sequence[keras.Variable]], state: Mapping[str, Any]
 ) -> None:
-    """Write ``variables`` (group → list, in a stable order) and a JSON-able ``state``."""
+    """Write ``variables`` (group → list, in a stable order) and a JSON-able ``state``.
+
+    Raises:
+        CheckpointError: the disk is full, or whatever else keeps it from being written; earlier
+            checkpoints are as they were.
+    """
     arrays = {
         key: keras.ops.convert_to_numpy(variable.value)
         for key, variable in _name(variables).items()
@@ -41,7 +47,15 @@ def write_checkpoint(
         with open(temporary, "wb") as file:
             np.savez(file, **arrays)
 
-    write_atomically(path, write)
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        whole = find_checkpoints(path.parent)
+        last = f"the last checkpoint, {whole[-1].name}, is whole" if whole else "there is none yet"
+        raise CheckpointError(
+            f"{path}: the checkpoint cannot be written ({describe_os_error(error)}); free space on "
+            f"that disk and go on with --resume: {last}"
+        ) from error
 
 
 def read_checkpoint(
@@ -95,24 +109,30 @@ def _strip_count(path: str) -> str:
     return _PROCESS_COUNT.sub(r"\1/", path)
 
 
-def epoch_path(folder: Path, epoch: int) -> Path:
-    """Path of the checkpoint written after ``epoch`` epochs."""
-    return folder / f"epoch_{epoch:04d}.npz"
+def epoch_path(folder: Path, epoch: int, steps: int = 0) -> Path:
+    """Path of the checkpoint written after ``epoch`` epochs and ``steps`` of the next one."""
+    return folder / (f"epoch_{epoch:04d}" + (f"_step_{steps:06d}" if steps else "") + ".npz")
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """The epoch checkpoints in ``folder``, oldest first."""
+    """The checkpoints in ``folder`` but for the best one, in the order of training."""
     found = [
-        (int(match[1]), path)
+        (int(match[1]), int(match[2] or 0), path)
         for path in folder.iterdir()
         if (match := _EPOCH_FILE.match(path.name))
     ]
-    return [path for _, path in sorted(found)]
+    return [path for _, _, path in sorted(found)]
 
 
 def delete_old_checkpoints(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` epoch checkpoints, and what a killed process left."""
-    for path in find_checkpoints(folder)[:-keep]:
-        path.unlink(missing_ok=True)
+    """Delete all but the newest ``keep`` epochs' checkpoints, and what a killed process left.
+
+    A checkpoint in the middle of an epoch has had its day once the epoch is done.
+    """
+    found = find_checkpoints(folder)
+    whole = [path for path in found if path == epoch_path(folder, int(path.stem.split("_")[1]))]
+    for path in found:
+        if path not in whole[-keep:] and path != found[-1]:
+            path.unlink(missing_ok=True)
     for path in folder.glob(PARTIAL_FILES):
         path.unlink(missing_ok=True)

@@ -14,22 +14,41 @@ from esc_tf.augment.features import build_feature_draw
 from esc_tf.augment.mixup import build_waveform_mixup
 from esc_tf.augment.waveform import build_waveform_augment
 from esc_tf.config import Experiment
-from esc_tf.data import CachedClip, ClipPipeline, Split, build_dataset, load_clips, split_clips
+from esc_tf.config.recipe import RecipeConfig
+from esc_tf.data import (
+    CachedClip,
+    ClipPipeline,
+    EpochPart,
+    Split,
+    build_dataset,
+    build_pipeline,
+    load_clips,
+    split_clips,
+)
 from esc_tf.evaluation.metrics import compute_metrics
 from esc_tf.evaluation.predictions import Predictions, build_predict_step, predict_data_set
-from esc_tf.files import write_atomically
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.tasks.losses import build_loss
 from esc_tf.training.callbacks import build_callbacks
-from esc_tf.training.devices import build_devices
+from esc_tf.training.checkpoints import BEST_FILE, read_checkpoint
+from esc_tf.training.devices import (
+    build_devices,
+    check_agreement,
+    check_shared,
+    explain_lost_workers,
+    synchronize_batch_norm,
+)
 from esc_tf.training.loop import TrainingLoop
 from esc_tf.training.optimizers import build_optimizer
 from esc_tf.training.run_directory import (
     METRICS_FILE,
     RunDirectory,
     collect_run_facts,
+    digest_experiment,
 )
+from esc_tf.training.split_file import check_parts_apart, record_split
 from esc_tf.training.supervised import build_train_step
+from esc_tf.training.termination import StopSignal
 
 
 @dataclass(frozen=True)
@@ -45,11 +64,13 @@ class RunResult:
     history: list[dict[str, float]]
 
 
+@explain_lost_workers
 def train_experiment(
     experiment: Experiment,
     run: RunDirectory,
     *,
     resume: bool = False,
+    stop: StopSignal | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     report: Callable[[str], object] = print,
 ) -> RunResult:
@@ -59,6 +80,7 @@ def train_experiment(
         experiment: the whole configuration.
         run: the run directory; claimed here, released at the end.
         resume: go on from the newest checkpoint in ``run``.
+        stop: SIGTERM, as the command catches it; None: it is left as it is.
         callbacks: Keras callbacks beside those of the recipe.
         report: takes lines for the user.
 
@@ -67,21 +89,31 @@ def train_experiment(
     """
     run.check(resume)
     keras.utils.set_random_seed(experiment.seed)
-    devices = build_devices(experiment.distribution)
-    strategy = devices.strategy
+    devices = build_devices(experiment.distribution, stop=stop, report=report)
+    strategy, workers = devices.strategy, devices.workers
     # Data before the run directory: a request that cannot be met leaves nothing behind.
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
-    split = _split(experiment, clips)
+    split = split_experiment(experiment, clips)
     recipe, label_names = experiment.recipe, data_set.label_names
     training = _training_pipeline(experiment, split, len(label_names))
 
-    run.claim(resume)
+    check_agreement(
+        workers,
+        {
+            "configuration": digest_experiment(experiment),
+            "clips": [clip.content_digest for clip in clips],
+            "--resume": resume,
+        },
+    )
+    run.claim(resume, writes=workers.is_chief)
     try:
         facts = collect_run_facts(devices.description, label_names)
         if resume:
             first = run.read_resolved()[1]
             facts = {**first, "resumed": [*first.get("resumed", []), facts["started"]]}
+        record_split(run, split, resume)
         run.write_resolved(experiment, facts)
+        check_shared(workers, run.resolved_path)
         with strategy.scope():
             model = build_classifier(experiment, label_names)
             optimizer = build_optimizer(
@@ -97,8 +129,9 @@ def train_experiment(
                 num_classes=len(label_names),
                 batch_size=recipe.batch_size,
                 training=False,
+                part=EpochPart(worker=workers.index, num_workers=workers.count),
             )
-            return predict_data_set(predict_step, batches, strategy)
+            return predict_data_set(predict_step, batches, workers)
 
         def validate() -> dict[str, float]:
             if not split.validation:
@@ -114,43 +147,74 @@ def train_experiment(
         loop = TrainingLoop(
             model=model,
             optimizer=optimizer,
-            strategy=strategy,
+            workers=workers,
             recipe=recipe,
             run=run,
             train_step=build_train_step(model, optimizer, strategy, experiment),
             validate=validate,
             clip_ids=[clip.record.clip_id for clip in split.train],
-            callbacks=[*build_callbacks(recipe, run.path), *callbacks],
+            read_patience_s=experiment.data.read_patience_s,
+            stop=stop,
+            callbacks=[*build_callbacks(recipe, run.path, workers.is_chief), *callbacks],
         )
         if resume:
             loop.resume()
-            report(f"resumed after epoch {loop.progress.epoch} of {recipe.epochs}")
+            where = f", step {loop.progress.steps}" if loop.progress.steps else ""
+            report(f"resumed after epoch {loop.progress.epoch}{where} of {recipe.epochs}")
         started = time.monotonic()
-        progress = loop.train(training.epoch, training.num_batches)
+        with synchronize_batch_norm(model, experiment.distribution.synchronized_batch_norm):
+            progress = loop.train(training.epoch, training.num_batches)
+        seconds = round(time.monotonic() - started, 1)
+
+        def measure(part: Sequence[CachedClip]) -> dict[str, Any]:
+            found = predict(part)
+            return compute_metrics(found.labels.argmax(axis=1), found.probabilities, label_names)
+
+        # The test part is met here for the first time. Epoch → measures, none taken twice.
+        tests: dict[int, dict[str, Any]] = {}
+        if split.test:
+            tests[progress.epoch] = measure(split.test)
+        selected = loop.load_selected()
         metrics: dict[str, Any] = {
-            "selected_epoch": loop.load_selected(),
+            "selected_epoch": selected,
             "trained_epochs": progress.epoch,
-            "seconds_this_process": round(time.monotonic() - started, 1),
+            "recipe_epochs": recipe.epochs,
+            "seconds_this_process": seconds,
             "clips": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
             "dropped_for_leaks": [clip.record.clip_id for clip in split.dropped],
             "skipped_files": [{"clip": item.record.clip_id, "reason": item.reason} for item in bad],
         }
-        for part in ("validation", "test"):
-            if chosen := getattr(split, part):
-                found = predict(chosen)
-                metrics[part] = compute_metrics(
-                    found.labels.argmax(axis=1), found.probabilities, label_names
-                )
-        write_atomically(run.model_path, model.save)
+        if split.validation:
+            metrics["validation"] = measure(split.validation)
+        run.write_model(model.save)
+        if split.test:
+            if selected not in tests:
+                tests[selected] = measure(split.test)
+            best = _load_best(recipe, run, model)
+            if best is not None and best not in tests:
+                tests[best] = measure(split.test)
+            metrics["test"] = tests[selected]
+            metrics["test_last"] = {"epoch": progress.epoch, **tests[progress.epoch]}
+            if best is not None:
+                metrics["test_best"] = {"epoch": best, **tests[best]}
         run.write_json(METRICS_FILE, metrics)
+        workers.part()
         return RunResult(metrics, progress.history)
     finally:
         run.release()
 
 
+def _load_best(recipe: RecipeConfig, run: RunDirectory, model: keras.Model) -> int | None:
+    """Load the weights of the best validation and return their epoch; None: none were kept."""
+    path = run.checkpoint_path / BEST_FILE
+    if not recipe.monitor.startswith("validation") or not path.is_file():
+        return None
+    return int(read_checkpoint(path, {"model": model.variables})["epoch"])
+
+
 def _training_pipeline(experiment: Experiment, split: Split, num_classes: int) -> ClipPipeline:
     augment = experiment.augment
-    return ClipPipeline(
+    return build_pipeline(
         split.train,
         audio=experiment.audio,
         num_classes=num_classes,
@@ -172,9 +236,9 @@ def describe_start(experiment: Experiment) -> str:
     Raises:
         EscTfError: as ``train_experiment`` would at its start.
     """
-    devices = build_devices(experiment.distribution)
+    devices = build_devices(experiment.distribution, connect=False)
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
-    split = _split(experiment, clips)
+    split = split_experiment(experiment, clips)
     training = _training_pipeline(experiment, split, len(data_set.label_names))
     model = build_classifier(experiment, data_set.label_names)
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
@@ -194,11 +258,18 @@ def describe_start(experiment: Experiment) -> str:
     )
 
 
-def _split(experiment: Experiment, clips: Sequence[CachedClip]) -> Split:
-    return split_clips(
+def split_experiment(experiment: Experiment, clips: Sequence[CachedClip]) -> Split:
+    """Split clips as the experiment asks, and check that its parts are apart.
+
+    Raises:
+        DataError: see ``split_clips``.
+    """
+    split = split_clips(
         clips,
         test_fold=experiment.data.test_fold,
         validation=experiment.data.validation,
         seed=experiment.seed,
         on_leak=experiment.data.on_leak,
     )
+    check_parts_apart(split, experiment.data.test_fold)
+    return split

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
@@ -16,8 +17,8 @@ import numpy as np
 
 import esc_tf
 from esc_tf.config import Experiment, dump_experiment, load_experiment, read_run_facts
-from esc_tf.errors import RequestError
-from esc_tf.files import write_atomically
+from esc_tf.errors import RequestError, TrainingError
+from esc_tf.files import describe_os_error, write_atomically
 
 RESOLVED_FILE = "resolved.yaml"
 MODEL_FILE = "model.keras"
@@ -35,6 +36,7 @@ class RunDirectory:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock: IO[str] | None = None
+        self._writes = True
 
     @property
     def resolved_path(self) -> Path:
@@ -68,12 +70,20 @@ class RunDirectory:
                 "or name another --run-dir"
             )
 
-    def claim(self, resume: bool) -> None:
+    def claim(self, resume: bool, *, writes: bool = True) -> None:
         """Make the folder, or take an existing one over, for this process alone.
+
+        Args:
+            resume: see ``check``.
+            writes: whether this process is the one that writes. Otherwise nothing is claimed, and
+                from now on all writing methods do nothing: of several workers one writes.
 
         Raises:
             RequestError: see ``check``; or another process owns it; or it cannot be written.
         """
+        self._writes = writes
+        if not writes:
+            return
         self.check(resume)
         try:
             self.checkpoint_path.mkdir(parents=True, exist_ok=True)
@@ -92,8 +102,31 @@ class RunDirectory:
             self._lock = None
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file whole or not at all."""
-        write_atomically(self.path / name, lambda path: path.write_text(text, encoding="utf-8"))
+        """Write a text file whole or not at all.
+
+        Raises:
+            TrainingError: the disk is full, or whatever else keeps it from being written.
+        """
+        self._write(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write_model(self, save: Callable[[Path], object]) -> None:
+        """Let ``save`` write ``model.keras``, whole or not at all.
+
+        Raises:
+            TrainingError: as ``write_text``.
+        """
+        self._write(MODEL_FILE, save)
+
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
+        if not self._writes:
+            return
+        try:
+            write_atomically(self.path / name, write)
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path / name} cannot be written ({describe_os_error(error)}); free space "
+                "on that disk and go on with --resume: the checkpoints are whole"
+            ) from error
 
     def write_resolved(self, experiment: Experiment, facts: Mapping[str, Any]) -> None:
         """Write ``resolved.yaml``; done before the first step."""
@@ -122,7 +155,7 @@ class RunDirectory:
 
 # What a resumed run may change: how long, on what devices, and where the same clips lie.
 _CHANGEABLE = ("recipe.epochs", "recipe.keep_checkpoints", "recipe.tensorboard", "distribution.",
-               "data.root", "data.cache_dir")  # fmt: skip
+               "data.root", "data.cache_dir", "data.read_patience_s")  # fmt: skip
 
 
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:
@@ -140,6 +173,13 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
     ]
     if problems:
         raise RequestError(problems)
+
+
+def digest_experiment(experiment: Experiment) -> str:
+    """A digest of everything that may not differ between two parts of a run."""
+    flat = _flatten(experiment.model_dump(mode="json"))
+    kept = {key: value for key, value in flat.items() if not key.startswith(_CHANGEABLE)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -33,12 +33,13 @@ def test_all_problems_come_at_once() -> None:
          "recipe.optimizer.beta_1: unknown key (known here: name, learning_rate, weight_decay, "
          "momentum, nesterov, clip_norm)"),
         ("data.cache_dri=x", "data.cache_dri: unknown key; did you mean 'cache_dir'?"),
-        ("data.synthetic=x", "data.synthetic: unknown key (known here: test_fold, validation, "
-         "on_bad_file, on_leak, max_duration_s, cache_dir, name, classes, "
+        ("data.synthetic=x", "data.synthetic: unknown key (known here: read_patience_s, "
+         "test_fold, validation, on_leak, on_bad_file, max_duration_s, cache_dir, name, classes, "
          "clips_per_class_and_fold)"),
         # names
         ("data.name=esc5", "data: unknown name 'esc5'; did you mean 'esc50'? "
-         "(known: esc50, synthetic)"),
+         "(known: esc50, urbansound8k, folder, "
+         "shards, synthetic)"),
         ("model.name=se_cn", "model.name: must be 'se_cnn', not 'se_cn'; did you mean 'se_cnn'?"),
         ("recipe.schedule={patience: 3}",
          "recipe.schedule: needs a 'name' that says which kind it is"),
@@ -47,7 +48,8 @@ def test_all_problems_come_at_once() -> None:
         ("front_end.window=han",
          "front_end.window: must be 'hann' or 'hann_symmetric', not 'han'; did you mean 'hann'?"),
         ("distribution=sometimes",
-         "distribution.strategy: must be 'auto', 'one_device' or 'mirrored', not 'sometimes'"),
+         "distribution.strategy: must be 'auto', 'one_device', 'mirrored' or 'multi_worker', "
+         "not 'sometimes'"),
         ("augment.noise.colors=[whit]",
          "augment.noise.colors.0: must be 'white', 'pink', 'brown', 'blue' or 'violet', "
          "not 'whit'; did you mean 'white'?"),

@@ -1,0 +1,1 @@
+"""The contestants of ``benchmarks.training``, each run in a process of its own."""
