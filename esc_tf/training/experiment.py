@@ -80,7 +80,8 @@ def train_experiment(
         facts = collect_run_facts(devices.description, label_names)
         if resume:
             first = run.read_resolved()[1]
-            facts = {**first, "resumed": [*first.get("resumed", []), facts["started"]]}
+            now = {key: facts[key] for key in ("started", "commit", "versions")}
+            facts = {**first, "resumed": [*first.get("resumed", []), now]}
         run.write_resolved(experiment, facts)
         with strategy.scope():
             model = build_classifier(experiment, label_names)
