@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from esc_tf.config.recipe import RecipeConfig
 from esc_tf.errors import TrainingError
+from esc_tf.evaluation.predictions import distribute
 from esc_tf.training.callbacks import (
     collect_callback_state,
     monitor_mode,
@@ -143,7 +144,7 @@ class TrainingLoop:
         epoch, started = self.progress.epoch, time.monotonic()
         shown.on_epoch_begin(epoch)
         sums = {"loss": 0.0, "correct": 0.0, "count": 0.0}
-        batches = self.strategy.experimental_distribute_dataset(build_epoch(epoch))
+        batches = distribute(build_epoch(epoch), self.strategy)
         for step, batch in enumerate(batches):
             shown.on_train_batch_begin(step)
             measured = {key: float(value) for key, value in self.train_step(batch).items()}
