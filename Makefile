@@ -53,7 +53,8 @@ types: $(INSTALLED_FOR_TEST)  ## check the types
 	$(IN_VENV)/mypy
 
 benchmark: $(INSTALLED)  ## measure speed beside named peers
-	for file in benchmarks/*.py; do $(IN_VENV)/python $$file || exit 1; done
+	for file in benchmarks/*.py; do \
+	  $(IN_VENV)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 clean:  ## remove the environment and what tools left behind, not runs/
 	rm -rf $(VENV) $(TFIO_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -5,7 +5,8 @@
 Both make 128 mel bands in dB (n_fft 2048, hop 512, 44.1 kHz, 5 s, top_db 80): librosa clip by
 clip, as it is meant to be used, ``LogMelSpectrogram`` in batches within a ``tf.function``, with
 either computation, op by op and compiled by XLA. Rounds of all contestants alternate, so that
-another load on the machine meets all of them; the median round counts.
+another load on the machine meets all of them, each after a pause and a round that does not count;
+the median round counts.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from esc_tf.frontends import LogMelSpectrogram
 RATE_HZ, NUM_SAMPLES = 44100, 220500
 MEL: dict[str, Any] = {"n_fft": 2048, "hop_length": 512, "n_mels": 128}
 LOWEST_HZ, HIGHEST_HZ = 20.0, 22050.0
+_SETTLE_S = 0.5
 
 
 def read_waveforms(root: Path, num_clips: int) -> np.ndarray:
@@ -127,6 +129,9 @@ def measure(waveforms: np.ndarray, batch_size: int, num_rounds: int) -> list[dic
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(num_rounds):
         for name, run in contestants.items():
+            # BLAS threads spin for a while after librosa and would slow the next one down.
+            time.sleep(_SETTLE_S)
+            run()
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)

@@ -20,6 +20,7 @@ from esc_tf.config import (
     load_experiment,
 )
 from esc_tf.errors import EXIT_DONE, RequestError, TrainingError
+from esc_tf.report import report_finished_run
 from esc_tf.training.termination import StopSignal
 
 RESOLVED_FILE = "resolved.yaml"
@@ -178,6 +179,8 @@ def _train(experiment: Experiment, arguments: argparse.Namespace, stop: StopSign
     if "test" in result.metrics:
         print(f"\ntest accuracy: {result.metrics['test']['accuracy']:.4f}")
     print(f"results: {run.path}")
+    if experiment.recipe.report:
+        report_finished_run(run)
     return EXIT_DONE
 
 

@@ -30,6 +30,7 @@ TINY: dict[str, Any] = {
         "batch_size": 16,
         "schedule": {"name": "reduce_on_plateau", "patience": 1},
         "early_stopping": {"patience": 50},
+        "report": False,
     },
 }
 

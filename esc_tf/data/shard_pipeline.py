@@ -22,6 +22,7 @@ from esc_tf.errors import DataError
 
 # Large reads, since shards may lie on storage far away.
 _READ_BYTES = 4 << 20
+_NUM_CLIPS_AHEAD = 64
 
 
 class ShardPipeline(ClipPipeline):
@@ -82,7 +83,7 @@ class ShardPipeline(ClipPipeline):
         shards = list(self._wanted)
         _check(shards)
         # One after the other, since the order counts; the next clips are fetched meanwhile.
-        items = self._read_shards(shards, 1).prefetch(tf.data.AUTOTUNE)
+        items = self._read_shards(shards, 1).prefetch(_NUM_CLIPS_AHEAD)
         num_fillers = self.num_batches * self.batch_size - self.num_clips
         fillers = items.take(1).repeat(num_fillers)
         items = items.concatenate(

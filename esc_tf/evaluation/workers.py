@@ -87,6 +87,10 @@ class Workers:
             RequestError: the devices of this worker cannot share its rows evenly.
             UnreadableDataError: while the batches are taken, one cannot be read.
         """
+        if self.strategy.num_replicas_in_sync == 1:
+            # As they are: the end of TensorFlow's distributed iterators was measured to wait up to
+            # a minute for a tuning thread to wake up.
+            return _take(iter(data_set))
         if self.count == 1:
             return _take(iter(self.strategy.experimental_distribute_dataset(data_set)))
         num_devices = self.strategy.num_replicas_in_sync // self.count

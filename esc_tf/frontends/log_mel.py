@@ -17,6 +17,7 @@ from esc_tf.config.problems import describe_problems
 from esc_tf.config.section import Section
 from esc_tf.errors import ConfigError
 from esc_tf.frontends import clip_statistics
+from esc_tf.frontends.mel_projection import MelProjection
 from esc_tf.frontends.power_spectrogram import COMPUTATIONS, analysis_window
 
 
@@ -80,11 +81,12 @@ class LogMelSpectrogram(keras.layers.Layer):
             self._settings.mel_scale,
             self._settings.mel_norm,
         )
-        # Bins above the highest band are not computed.
-        num_bins = int(np.max(np.nonzero(bank.any(axis=1))[0], initial=0)) + 1
-        self._mel_weights = np.ascontiguousarray(bank[:num_bins])
+        self._project_to_mel = MelProjection(bank)
         self._power_spectrum = COMPUTATIONS[self._settings.computation](
-            self._settings.n_fft, self._settings.hop_length, window, num_bins
+            self._settings.n_fft,
+            self._settings.hop_length,
+            window,
+            self._project_to_mel.num_bins,  # those above the highest band are not computed
         )
 
     @property
@@ -105,7 +107,7 @@ class LogMelSpectrogram(keras.layers.Layer):
             waveform = waveform[:, 1:] - self._settings.pre_emphasis * waveform[:, :-1]
             num_samples = None if num_samples is None else num_samples - 1
         power = self._power_spectrum(self._pad(waveform, num_samples))
-        features = self._compress(ops.matmul(power, self._mel_weights))
+        features = self._compress(self._project_to_mel(power))
         is_valid = None
         if num_samples is not None:
             num_valid = ops.maximum(self._count_frames(num_samples), 1)

@@ -1,7 +1,8 @@
 """Two interchangeable computations of the short-time power spectrum |X|².
 
 Both take a waveform that is padded already, whose frame ``i`` starts at sample
-``i * hop_length``, and return float32 powers ``(batch, time, bins)`` of the bins asked for.
+``i * hop_length``, and return float32 powers ``(batch, time, bins)`` of the bins asked for or of
+all.
 ``RealFFT`` is the faster one on CPUs; ``DFTConvolution`` is made of one convolution, for devices
 without an FFT or with one for powers of two alone, at any ``n_fft``.
 """
@@ -98,24 +99,23 @@ class RealFFT:
         n_fft: length of the transform.
         hop_length: samples between the starts of two frames.
         window: float64 weights of shape ``(win_length,)``, centred in ``n_fft``.
-        num_bins: the lowest bins to return, at most ``n_fft // 2 + 1``.
+        num_bins: the lowest bins that are needed. All ``n_fft // 2 + 1`` are returned: leaving some
+            out would be a copy of the others.
     """
 
     def __init__(self, n_fft: int, hop_length: int, window: np.ndarray, num_bins: int) -> None:
         self._n_fft = n_fft
-        self._num_bins = num_bins
+        del num_bins
         self._framing = Framing(n_fft, hop_length)
         before = (n_fft - len(window)) // 2
         after = n_fft - len(window) - before
         self._window = np.pad(window, (before, after)).astype(np.float32)
 
     def __call__(self, waveform: Any) -> Any:
-        """Map ``(batch, samples)`` to powers ``(batch, time, num_bins)``."""
+        """Map ``(batch, samples)`` to powers ``(batch, time, n_fft // 2 + 1)``."""
         real, imaginary = ops.rfft(
             self._framing.gather_frames(waveform) * self._window, fft_length=self._n_fft
         )
-        if self._num_bins < self._n_fft // 2 + 1:
-            real, imaginary = real[..., : self._num_bins], imaginary[..., : self._num_bins]
         return ops.square(real) + ops.square(imaginary)
 
 

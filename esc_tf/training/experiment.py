@@ -110,7 +110,8 @@ def train_experiment(
         facts = collect_run_facts(devices.description, label_names)
         if resume:
             first = run.read_resolved()[1]
-            facts = {**first, "resumed": [*first.get("resumed", []), facts["started"]]}
+            now = {key: facts[key] for key in ("started", "commit", "versions")}
+            facts = {**first, "resumed": [*first.get("resumed", []), now]}
         record_split(run, split, resume)
         run.write_resolved(experiment, facts)
         check_shared(workers, run.resolved_path)

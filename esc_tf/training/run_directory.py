@@ -154,8 +154,8 @@ class RunDirectory:
 
 
 # What a resumed run may change: how long, on what devices, and where the same clips lie.
-_CHANGEABLE = ("recipe.epochs", "recipe.keep_checkpoints", "recipe.tensorboard", "distribution.",
-               "data.root", "data.cache_dir", "data.read_patience_s")  # fmt: skip
+_CHANGEABLE = ("recipe.epochs", "recipe.keep_checkpoints", "recipe.tensorboard", "recipe.report",
+               "distribution.", "data.root", "data.cache_dir", "data.read_patience_s")  # fmt: skip
 
 
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:

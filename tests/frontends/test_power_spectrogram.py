@@ -52,7 +52,8 @@ class PowerTest(tf.test.TestCase, parameterized.TestCase):
             power = layer(tf.constant(waveform)).numpy()
             self.assertEqual(power.dtype, np.float32)
             self.assertTrue(np.isfinite(power).all())
-            error = power - expected[..., :num_bins]
+            self.assertGreaterEqual(power.shape[-1], num_bins)
+            error = power - expected[..., : power.shape[-1]]
             # Measured: 2e-7 (rfft) and 6e-7 (dft_conv) of the norm.
             self.assertLess(np.linalg.norm(error) / np.linalg.norm(expected), 2e-6)
 
