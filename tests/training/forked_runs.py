@@ -117,6 +117,7 @@ class ForkingParent:
         """Start ``python -m esc_tf.train`` with ``arguments`` in a child."""
         self._count += 1
         output = self._folder / f"{self._count}.txt"
+        output.touch()  # it may be asked for before the child has opened it
         request = {
             "start": [str(item) for item in arguments],
             "environment": dict(environment or {}),
