@@ -17,6 +17,7 @@ from esc_tf.config.front_end import FrontEndConfig, LogMelConfig
 from esc_tf.config.loading import (
     build_experiment,
     dump_experiment,
+    flatten_experiment,
     load_experiment,
     read_run_facts,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "UrbanSound8KDataConfig",
     "build_experiment",
     "dump_experiment",
+    "flatten_experiment",
     "load_experiment",
     "read_run_facts",
 ]

@@ -151,3 +151,18 @@ def read_run_facts(path: str | Path) -> dict[str, Any]:
     """What a ``resolved.yaml`` says about its run beside the configuration."""
     raw = parse_yaml(Path(path).read_text(encoding="utf-8"), str(path))
     return dict(raw.get(RUN_FACTS_KEY) or {})
+
+
+def flatten_experiment(experiment: Experiment) -> dict[str, Any]:
+    """The configuration as path → value, in the paths that ``--set`` takes: ``recipe.epochs``."""
+    return _flatten(experiment.model_dump(mode="json"))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 
 from esc_tf.errors import EscTfError
+from esc_tf.evaluation.metrics import SUMMARY_MEASURES
 
 # Measures of ``compute_metrics`` that are one number a fold.
-MEASURES = (
-    "accuracy",
-    "top_5_accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "roc_auc_macro",
-    "roc_auc_micro",
-)
+MEASURES = tuple(key for key, _ in SUMMARY_MEASURES)
 # Which weights: the block of metrics.json that holds their test measures, and words for them.
 SELECTIONS = {"last": ("test_last", "last epoch"), "best": ("test_best", "best validation")}
 

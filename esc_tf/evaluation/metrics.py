@@ -20,6 +20,16 @@ from esc_tf.errors import DataError, EscTfError
 
 TOP_K = 5
 
+# The measures of a whole set, and how people read them.
+SUMMARY_MEASURES = (
+    ("accuracy", "accuracy"),
+    ("top_5_accuracy", "top-5 accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("macro_f1", "macro F1"),
+    ("roc_auc_macro", "ROC AUC, macro"),
+    ("roc_auc_micro", "ROC AUC, micro"),
+)
+
 
 def compute_metrics(
     label_ids: np.ndarray, probabilities: np.ndarray, label_names: Sequence[str]
@@ -154,14 +164,7 @@ def format_metrics(metrics: dict[str, Any]) -> str:
         metrics: of ``compute_metrics``.
     """
     lines = [f"{'clips':<20}{metrics['num_clips']:>8}"]
-    for key, title in (
-        ("accuracy", "accuracy"),
-        ("top_5_accuracy", "top-5 accuracy"),
-        ("balanced_accuracy", "balanced accuracy"),
-        ("macro_f1", "macro F1"),
-        ("roc_auc_macro", "ROC AUC, macro"),
-        ("roc_auc_micro", "ROC AUC, micro"),
-    ):
+    for key, title in SUMMARY_MEASURES:
         lines.append(f"{title:<20}{_cell(metrics[key], 8)}")
 
     width = max(len("class"), *(len(row["label_name"]) for row in metrics["per_class"]))

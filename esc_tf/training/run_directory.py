@@ -16,7 +16,13 @@ from typing import IO, Any
 import numpy as np
 
 import esc_tf
-from esc_tf.config import Experiment, dump_experiment, load_experiment, read_run_facts
+from esc_tf.config import (
+    Experiment,
+    dump_experiment,
+    flatten_experiment,
+    load_experiment,
+    read_run_facts,
+)
 from esc_tf.errors import RequestError, TrainingError
 from esc_tf.files import describe_os_error, write_atomically
 
@@ -164,7 +170,7 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
     Raises:
         RequestError: one sentence for each key that differs and may not.
     """
-    old, new = _flatten(stored.model_dump(mode="json")), _flatten(wanted.model_dump(mode="json"))
+    old, new = flatten_experiment(stored), flatten_experiment(wanted)
     problems = [
         f"--resume: {key} was {old.get(key)!r} when the run began and is {new.get(key)!r} now; "
         "resume with the first value or start a new run"
@@ -177,19 +183,9 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
 
 def digest_experiment(experiment: Experiment) -> str:
     """A digest of everything that may not differ between two parts of a run."""
-    flat = _flatten(experiment.model_dump(mode="json"))
+    flat = flatten_experiment(experiment)
     kept = {key: value for key, value in flat.items() if not key.startswith(_CHANGEABLE)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def collect_run_facts(devices: Mapping[str, object], label_names: Iterable[str]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from esc_tf.config import flatten_experiment
+from esc_tf.evaluation.metrics import SUMMARY_MEASURES
 from esc_tf.evaluation.report.figures.classes import draw_class_dots
 from esc_tf.evaluation.report.figures.learning import draw_curves
 from esc_tf.evaluation.report.markup import (
@@ -24,7 +26,6 @@ from esc_tf.evaluation.report.markup import (
 from esc_tf.evaluation.report.page import render_page
 from esc_tf.evaluation.report.run_files import PAGE_FILE, RunFiles
 from esc_tf.evaluation.report.sections.origin import describe_origin
-from esc_tf.evaluation.report.sections.results import SUMMARY_MEASURES
 from esc_tf.files import write_atomically
 
 _CURVES = (
@@ -121,22 +122,12 @@ def name_runs(runs: Sequence[RunFiles]) -> list[str]:
 
 def find_differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     """Key of the configuration → its value in each run, where they are not all equal."""
-    flat = [_flatten(run.experiment.model_dump(mode="json")) for run in runs]
+    flat = [flatten_experiment(run.experiment) for run in runs]
     keys = list(dict.fromkeys(key for item in flat for key in item))
     found = {key: [item.get(key) for item in flat] for key in keys}
     return {
         key: values for key, values in found.items() if any(value != values[0] for value in values)
     }
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _measures_section(runs: Sequence[RunFiles], names: Sequence[str], folder: Path) -> Section:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from esc_tf.evaluation.calibration import Calibration, measure_calibration
-from esc_tf.evaluation.metrics import find_confusions
+from esc_tf.evaluation.metrics import SUMMARY_MEASURES, find_confusions
 from esc_tf.evaluation.report.figures.classes import (
     PER_CLASS_MEASURES,
     draw_class_bars,
@@ -32,14 +32,6 @@ from esc_tf.evaluation.report.markup import (
 )
 from esc_tf.evaluation.report.run_files import RunFiles
 
-SUMMARY_MEASURES = (
-    ("accuracy", "accuracy"),
-    ("top_5_accuracy", "top-5 accuracy"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("macro_f1", "macro F1"),
-    ("roc_auc_macro", "ROC AUC, macro"),
-    ("roc_auc_micro", "ROC AUC, micro"),
-)
 _MOST_CONFUSIONS = 10
 # A difference between confidence and accuracy that is not worth a word.
 _SMALLEST_GAP = 0.005
