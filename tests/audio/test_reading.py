@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from esc_tf.audio import read_clip, reading
+from esc_tf.audio import decoding, read_clip
 from esc_tf.errors import AudioError
 
 RATE_HZ = 16000
@@ -84,7 +84,7 @@ def test_blocks_join_without_a_seam(
 ) -> None:
     path = write_sound(tmp_path / name, np.stack([make_sound(20000)] * 2, axis=1))
     whole = read_clip(path).waveform
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 2 * 3000)
+    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 2 * 3000)
     np.testing.assert_array_equal(read_clip(path).waveform, whole)
 
 
@@ -174,7 +174,7 @@ def test_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(reading, "find_truncation", fail)
+    monkeypatch.setattr(decoding, "find_truncation", fail)
     assert "cannot be read (Input/output error)" in reason_of(path)
 
 
