@@ -33,6 +33,7 @@ FRAGMENTS = [
     for path in sorted((CONFIGS / folder).glob("*.yaml"))
 ]
 DEPLOYMENTS = sorted((CONFIGS / "kubernetes").glob("*.yaml"))
+LABEL_MAPS = sorted((CONFIGS / "label_map").glob("*.yaml"))  # see test_label_map.py
 
 
 def label(path: Path) -> str:
@@ -40,7 +41,8 @@ def label(path: Path) -> str:
 
 
 def test_every_file_is_tested() -> None:
-    assert sorted([*EXPERIMENTS, *FRAGMENTS, *DEPLOYMENTS]) == sorted(CONFIGS.rglob("*.y*ml"))
+    tested = [*EXPERIMENTS, *FRAGMENTS, *DEPLOYMENTS, *LABEL_MAPS]
+    assert sorted(tested) == sorted(CONFIGS.rglob("*.y*ml"))
     assert {path.parent.name for path in FRAGMENTS} == {"front_end", "model", "recipe"}
     assert {path.stem for path in EXPERIMENTS} >= {
         "smoke",

@@ -35,17 +35,20 @@ _WORDS = {
 _LONGEST_VALUE = 60
 
 
-def describe_problems(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+def describe_problems(
+    error: ValidationError, raw: Mapping[str, Any], whole: type[BaseModel] = Experiment
+) -> list[str]:
     """One sentence for each wrong place, in the order of the sections.
 
     Args:
-        error: from validating ``raw`` as an ``Experiment``.
+        error: from validating ``raw`` as ``whole``.
         raw: what the user wrote, merged; used to tell the user's keys from pydantic's tags.
+        whole: the class of the whole file.
     """
     found: dict[str, list[tuple[str, str, str]]] = {}
     for item in error.errors(include_url=False):
         path = _user_path(item["loc"], item["type"], raw)
-        found.setdefault(path, []).append(_describe(item, path, raw))
+        found.setdefault(path, []).append(_describe(item, path, raw, whole))
     return [
         f"{path or 'the configuration'}: {_join(parts)}"
         for path, parts in found.items()
@@ -83,13 +86,15 @@ def _user_path(location: tuple[int | str, ...], kind: str, raw: Mapping[str, Any
     return ".".join(kept)
 
 
-def _describe(item: Mapping[str, Any], path: str, raw: Mapping[str, Any]) -> tuple[str, str, str]:
+def _describe(
+    item: Mapping[str, Any], path: str, raw: Mapping[str, Any], whole: type[BaseModel]
+) -> tuple[str, str, str]:
     """What is wrong, the value there is, what was probably meant."""
     kind, context, value = item["type"], item.get("ctx", {}), item.get("input")
     not_value = f", not {_show(value)}"
     if kind == "extra_forbidden":
         *parents, key = path.split(".")
-        known = _known_keys(_section_at(parents, raw))
+        known = _known_keys(_section_at(parents, raw, whole))
         return "unknown key", "", suggest_name(key, known) or f" (known here: {', '.join(known)})"
     if kind == "missing":
         is_item = isinstance(item["loc"][-1], int)
@@ -126,9 +131,11 @@ def _is_word(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
 
-def _section_at(path: list[str], raw: Mapping[str, Any]) -> type[BaseModel] | None:
+def _section_at(
+    path: list[str], raw: Mapping[str, Any], whole: type[BaseModel]
+) -> type[BaseModel] | None:
     """The section class that the user's path names, following ``name`` where kinds differ."""
-    section: type[BaseModel] | None = Experiment
+    section: type[BaseModel] | None = whole
     here: Any = raw
     for key in path:
         if section is None or key not in section.model_fields:
