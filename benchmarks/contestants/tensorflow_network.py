@@ -30,11 +30,10 @@ def build_tensorflow_model(experiment: Any, num_classes: int) -> Any:
     precision = experiment.distribution.precision
     with precision_scope(precision):
         backbone = build_backbone(experiment.model, feature_shape)
-    head = experiment.model.head
+    head = experiment.model.head.model_dump(mode="json")
     names = [f"class {index}" for index in range(num_classes)]
     return Classifier(
-        PassOn(dtype="float32"), backbone, head.hidden_units, head.dropout, names, {}, "softmax",
-        precision,
+        PassOn(dtype="float32"), backbone, head, names, {}, "softmax", precision
     )  # fmt: skip
 
 

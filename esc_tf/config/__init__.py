@@ -21,13 +21,23 @@ from esc_tf.config.loading import (
     load_experiment,
     read_run_facts,
 )
-from esc_tf.config.model import HeadConfig, ModelConfig, SECNNConfig
+from esc_tf.config.model import (
+    AnyModelConfig,
+    CNN10Config,
+    HeadConfig,
+    MobileNetV3Config,
+    ModelConfig,
+    SECNNConfig,
+    TFNetConfig,
+)
 from esc_tf.config.recipe import DistributionConfig, RecipeConfig
 
 __all__ = [
     "AnyDataConfig",
+    "AnyModelConfig",
     "AudioConfig",
     "AugmentConfig",
+    "CNN10Config",
     "DataConfig",
     "DistributionConfig",
     "Esc50DataConfig",
@@ -37,11 +47,13 @@ __all__ = [
     "FrontEndConfig",
     "HeadConfig",
     "LogMelConfig",
+    "MobileNetV3Config",
     "ModelConfig",
     "RecipeConfig",
     "SECNNConfig",
     "ShardsDataConfig",
     "SyntheticDataConfig",
+    "TFNetConfig",
     "UrbanSound8KDataConfig",
     "build_experiment",
     "dump_experiment",

@@ -11,7 +11,7 @@ from esc_tf import frames
 from esc_tf.config.augment import AugmentConfig
 from esc_tf.config.data import AudioConfig, DataConfig
 from esc_tf.config.front_end import FrontEndConfig
-from esc_tf.config.model import ModelConfig
+from esc_tf.config.model import AnyModelConfig, CNN10Config, HeadConfig, ModelConfig, SECNNConfig
 from esc_tf.config.recipe import DistributionConfig, RecipeConfig
 from esc_tf.config.section import Section
 
@@ -39,13 +39,7 @@ def find_contradictions(experiment: Experiment) -> Iterator[str]:
     """Yield one sentence for each contradiction between sections, in the user's own paths."""
     yield from _front_end_contradictions(experiment)
     yield from _split_contradictions(experiment)
-    model = experiment.model
-    for block in model.squeeze_excitation_blocks:
-        if block > len(model.block_filters):
-            yield (
-                f"model.squeeze_excitation_blocks: block {block} does not exist; "
-                f"model.block_filters has {len(model.block_filters)}"
-            )
+    yield from _model_contradictions(experiment.model)
     if experiment.distribution.xla and experiment.distribution.deterministic:
         yield (
             "distribution.xla: XLA has no repeatable gradient of max-pooling; set "
@@ -109,3 +103,50 @@ def _split_contradictions(experiment: Experiment) -> Iterator[str]:
         monitor = getattr(section, "monitor", "")
         if monitor.startswith("validation"):
             yield f"{path}: {monitor} needs data.validation, which is null"
+
+
+def _model_contradictions(model: AnyModelConfig) -> Iterator[str]:
+    if isinstance(model, SECNNConfig):
+        for block in model.squeeze_excitation_blocks:
+            if block > len(model.block_filters):
+                yield (
+                    f"model.squeeze_excitation_blocks: block {block} does not exist; "
+                    f"model.block_filters has {len(model.block_filters)}"
+                )
+    if isinstance(model, CNN10Config) and model.embedding_units is None:
+        if model.embedding_dropout:
+            yield (
+                "model.embedding_dropout: acts before the dense layer that model.embedding_units "
+                "null leaves out; set it to 0, or use model.head.dropout"
+            )
+    elif isinstance(model, CNN10Config) and model.head.kind != "mlp":
+        yield (
+            f"model.head.kind: {model.head.kind} reads the last feature map, and the embedding's "
+            "dense layer would never be trained; set model.embedding_units to null"
+        )
+    yield from _head_contradictions(model.head)
+
+
+# The options of a head that only one kind has, with that kind.
+_OPTIONS_OF_ONE_KIND = {
+    "hidden_units": "mlp",
+    "activation": "mlp",
+    "dropout": "mlp",
+    "num_heads": "attention",
+}
+
+
+def _head_contradictions(head: HeadConfig) -> Iterator[str]:
+    """An option that the head's kind ignores may be named, as resolved files do, but not set."""
+    for option, kind in _OPTIONS_OF_ONE_KIND.items():
+        default = HeadConfig.model_fields[option].default
+        if head.kind != kind and getattr(head, option) != default:
+            yield (
+                f"model.head.{option}: belongs to kind {kind}, and {head.kind} would ignore it; "
+                f"leave it at {default}"
+            )
+    if head.kind == "mlp" and not head.hidden_units and head.activation != "relu":
+        yield (
+            "model.head.activation: follows hidden layers, and model.head.hidden_units has none; "
+            "leave it at relu"
+        )

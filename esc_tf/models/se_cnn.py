@@ -7,7 +7,12 @@ from keras import layers
 
 from esc_tf.config import SECNNConfig
 from esc_tf.errors import ConfigError
-from esc_tf.models.blocks import GridAveragePooling2D, conv_block, squeeze_excite
+from esc_tf.models.blocks import (
+    GridAveragePooling2D,
+    conv_block,
+    find_size_problems,
+    squeeze_excite,
+)
 
 
 def build_se_cnn(config: SECNNConfig, feature_shape: tuple[int | None, int, int]) -> keras.Model:
@@ -70,21 +75,8 @@ def build_se_cnn(config: SECNNConfig, feature_shape: tuple[int | None, int, int]
 
 
 def _check_feature_shape(config: SECNNConfig, feature_shape: tuple[int | None, int, int]) -> None:
-    num_blocks = len(config.block_filters)
-    smallest = 2**num_blocks
-    time, frequency, _ = feature_shape
-    problems = []
-    if time is not None and time < smallest:
-        problems.append(
-            f"model.block_filters: {num_blocks} blocks need {smallest} frames, the clip has "
-            f"{time}; lengthen audio.duration_s, shorten front_end.hop_length or drop blocks"
-        )
-    if frequency < smallest:
-        problems.append(
-            f"model.block_filters: {num_blocks} blocks need {smallest} frequency bins, the "
-            f"features have {frequency}; raise front_end.n_mels or drop blocks"
-        )
-    if time is None and config.pool_grid is not None:
+    problems = find_size_problems(len(config.block_filters), feature_shape)
+    if feature_shape[0] is None and config.pool_grid is not None:
         problems.append("model.pool_grid: needs features of a known length; set it to null")
     if problems:
         raise ConfigError(problems)

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import ops
 
-from esc_tf.config import Experiment
+from esc_tf.config import Experiment, HeadConfig
 from esc_tf.errors import CheckpointError, EscTfError, RequestError
 from esc_tf.frontends import build_front_end
 from esc_tf.models import build_backbone
 from esc_tf.models.precision import precision_scope
 from esc_tf.registry import look_up
+from esc_tf.tasks.heads import EMBEDDING, build_head
 
 MODEL_FILE_NAME = "model.keras"
 _OUTPUTS = ("softmax", "sigmoid")
@@ -26,18 +27,15 @@ _OUTPUTS = ("softmax", "sigmoid")
 class Classifier(keras.Model):
     """Waveforms → logits, probabilities and embedding.
 
-    ``features = front_end(waveform)``, ``embedding = backbone(features)["embedding"]``,
-    ``logits = head(embedding)``; the head is a dense ReLU layer for each of ``hidden_units``, with
-    dropout behind the first, and a dense layer with one unit a class. All weights exist once the
-    object does.
+    ``features = front_end(waveform)``, ``outputs = backbone(features)``, ``logits = head(x)`` with
+    ``x`` the ``embedding`` or the last feature map among the outputs, as the kind of head asks
+    (``esc_tf.tasks.heads``). All weights exist once the object does.
 
     Args:
         front_end: layer (waveform ``(batch, samples)``, num_samples ``(batch,)`` or None) →
             features ``(batch, time, frequency, channel)``.
         backbone: functional model features → dict with ``embedding`` and named activations.
-        hidden_units: widths of the head's hidden layers.
-        dropout: probability that a value of the first hidden layer is dropped in training; with no
-            hidden layer it acts on the embedding.
+        head: kind and options of the head, a ``HeadConfig`` as a dict.
         label_names: name of each class, in the order of the logits.
         audio: the waveform format the model was made for, an ``AudioConfig`` as a dict.
         output: ``softmax`` for one label a clip, ``sigmoid`` for any number of labels.
@@ -62,8 +60,7 @@ class Classifier(keras.Model):
         self,
         front_end: keras.layers.Layer,
         backbone: keras.Model,
-        hidden_units: Sequence[int],
-        dropout: float,
+        head: Mapping[str, Any],
         label_names: Sequence[str],
         audio: Mapping[str, Any],
         output: str = "softmax",
@@ -80,20 +77,15 @@ class Classifier(keras.Model):
         # --- layers
         self.front_end = front_end
         self.backbone = backbone
-        self.head = _build_head(
-            backbone.output["embedding"].shape[-1],
-            hidden_units,
-            dropout,
-            len(label_names),
-            output,
-            precision,
+        head_config = HeadConfig(**head)
+        self._head_source, self.head = build_head(
+            backbone, head_config, len(label_names), output, precision
         )
         self.built = True
 
         # --- config
         self._settings: dict[str, Any] = {
-            "hidden_units": [int(units) for units in hidden_units],
-            "dropout": float(dropout),
+            "head": head_config.model_dump(mode="json"),
             "label_names": [str(name) for name in label_names],
             "audio": dict(audio),
             "output": output,
@@ -114,6 +106,16 @@ class Classifier(keras.Model):
     def output_kind(self) -> str:
         """``softmax`` (one label a clip) or ``sigmoid`` (any number)."""
         return str(self._settings["output"])
+
+    @property
+    def any_length(self) -> bool:
+        """Whether it takes waveforms of any number of samples as they are.
+
+        False where the backbone wants features of one length, or the front end cuts or fills up
+        every clip to ``num_frames``.
+        """
+        frames = self.front_end.compute_output_shape((None, None))[1]
+        return frames is None and self.backbone.input.shape[1] is None
 
     @property
     def activation_names(self) -> tuple[str, ...]:
@@ -140,9 +142,9 @@ class Classifier(keras.Model):
 
     def classify_features(self, features: Any, training: bool = False) -> dict[str, Any]:
         """Features ``(batch, time, frequency, channel)`` → the same dict as a call."""
-        embedding = self.backbone(features, training=training)["embedding"]
-        outputs = self.head(embedding, training=training)
-        return {**outputs, "embedding": ops.cast(embedding, "float32")}
+        values = self.backbone(features, training=training)
+        outputs = self.head(values[self._head_source], training=training)
+        return {**outputs, "embedding": ops.cast(values[EMBEDDING], "float32")}
 
     def compute_activations(self, inputs: Any, names: Sequence[str]) -> dict[str, Any]:
         """Values inside the network for some waveforms, without dropout.
@@ -171,11 +173,12 @@ class Classifier(keras.Model):
         # A functional model over existing layers costs no weights, so one is made for each
         # request; a model kept on self would be saved with it.
         wanted = {name: in_backbone[name] for name in names if name in in_backbone}
-        wanted["embedding"] = in_backbone["embedding"]
+        wanted[self._head_source] = in_backbone[self._head_source]
         values = keras.Model(self.backbone.input, wanted)(features, training=False)
         wanted = {name: in_head[name] for name in names if name in in_head}
         if wanted:
-            values.update(keras.Model(self.head.input, wanted)(values["embedding"], training=False))
+            head_input = values[self._head_source]
+            values.update(keras.Model(self.head.input, wanted)(head_input, training=False))
         values["features"] = features
         return {name: values[name] for name in names}
 
@@ -185,7 +188,7 @@ class Classifier(keras.Model):
             "front_end": keras.saving.serialize_keras_object(self.front_end),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             **self._settings,
-            "hidden_units": list(self._settings["hidden_units"]),
+            "head": dict(self._settings["head"]),
             "label_names": list(self._settings["label_names"]),
             "audio": dict(self._settings["audio"]),
         }
@@ -221,8 +224,7 @@ def build_classifier(experiment: Experiment, label_names: Sequence[str]) -> Clas
     return Classifier(
         front_end=front_end,
         backbone=backbone,
-        hidden_units=experiment.model.head.hidden_units,
-        dropout=experiment.model.head.dropout,
+        head=experiment.model.head.model_dump(mode="json"),
         label_names=label_names,
         audio=experiment.audio.model_dump(mode="json"),
         output="sigmoid" if experiment.recipe.loss == "binary_crossentropy" else "softmax",
@@ -265,33 +267,6 @@ def load_classifier(path: str | Path) -> Classifier:
             f"{path}: holds a {type(model).__name__}, not a classifier of this package"
         )
     return model
-
-
-def _build_head(
-    embedding_units: int,
-    hidden_units: Sequence[int],
-    dropout: float,
-    num_classes: int,
-    output: str,
-    precision: str,
-) -> keras.Model:
-    embedding = keras.Input((embedding_units,), name="head_input")
-    x = embedding
-    with precision_scope(precision):
-        if not hidden_units and dropout:
-            x = layers.Dropout(dropout, name="head_dropout")(x)
-        for index, units in enumerate(hidden_units, start=1):
-            x = layers.Dense(
-                units,
-                activation="relu",
-                kernel_initializer="he_normal",
-                name=f"head_dense{index}",
-            )(x)
-            if index == 1 and dropout:
-                x = layers.Dropout(dropout, name="head_dropout")(x)
-    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    probabilities = layers.Activation(output, dtype="float32", name="probabilities")(logits)
-    return keras.Model(embedding, {"logits": logits, "probabilities": probabilities}, name="head")
 
 
 def _split_inputs(inputs: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""The plain convolution block: [3 x 3 convolution, batch norm, ReLU] n times, then a max-pool."""
+"""The plain convolution block: [3 x 3 convolution, batch norm, ReLU] n times, then a pool."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5
 
 
-def conv_block(x: Any, filters: int, num_convs: int, name: str) -> Any:
+_POOLS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
+
+
+def conv_block(
+    x: Any,
+    filters: int,
+    num_convs: int,
+    name: str,
+    pool: str = "max",
+    kernel_initializer: str = "he_normal",
+) -> Any:
     """Apply [3 x 3 convolution without bias, batch norm, ReLU] ``num_convs`` times and pool 2 x 2.
 
     Parameters: ``9 filters (channels + (num_convs - 1) filters) + 2 num_convs filters``.
@@ -23,6 +33,8 @@ def conv_block(x: Any, filters: int, num_convs: int, name: str) -> Any:
         num_convs: convolutions in the block.
         name: prefix of the layers ``{name}_conv1``, ``{name}_bn1``, ``{name}_relu1`` …,
             ``{name}_pool``.
+        pool: ``max`` or ``average``.
+        kernel_initializer: how the convolutions start, in Keras's words.
 
     Returns:
         ``(batch, time // 2, frequency // 2, filters)``.
@@ -33,11 +45,11 @@ def conv_block(x: Any, filters: int, num_convs: int, name: str) -> Any:
             3,
             padding="same",
             use_bias=False,
-            kernel_initializer="he_normal",
+            kernel_initializer=kernel_initializer,
             name=f"{name}_conv{index}",
         )(x)
         x = layers.BatchNormalization(
             momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"{name}_bn{index}"
         )(x)
         x = layers.ReLU(name=f"{name}_relu{index}")(x)
-    return layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+    return _POOLS[pool](2, name=f"{name}_pool")(x)

@@ -1,4 +1,4 @@
-"""Pooling that Keras does not have in every version that this package runs on."""
+"""Pooling that Keras does not have."""
 
 from __future__ import annotations
 
@@ -62,3 +62,45 @@ class GridAveragePooling2D(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "grid": list(self.grid)}
+
+
+@keras.saving.register_keras_serializable(package="esc_tf")
+class AxisAverage(keras.layers.Layer):
+    """Mean over time or over frequency.
+
+    Args:
+        axis: ``time`` or ``frequency``.
+        keepdims: keep the axis with size 1.
+
+    Call arguments:
+        inputs: ``(batch, time, frequency, channel)``.
+
+    Returns:
+        ``(batch, frequency, channel)`` or ``(batch, time, channel)``; with ``keepdims``
+        ``(batch, 1, frequency, channel)`` or ``(batch, time, 1, channel)``.
+
+    Raises:
+        ValueError: ``axis`` is neither.
+
+    >>> AxisAverage("frequency")(keras.ops.reshape([1.0, 3.0], (1, 1, 2, 1))).numpy().ravel()
+    array([2.], dtype=float32)
+    """
+
+    AXES = {"time": 1, "frequency": 2}
+
+    def __init__(self, axis: str, keepdims: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if axis not in self.AXES:
+            raise ValueError(f"axis must be one of {', '.join(self.AXES)}, not {axis!r}")
+        self.axis, self.keepdims = axis, bool(keepdims)
+
+    def call(self, inputs: Any) -> Any:
+        return ops.mean(inputs, axis=self.AXES[self.axis], keepdims=self.keepdims)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        place = self.AXES[self.axis]
+        kept = (1,) if self.keepdims else ()
+        return (*input_shape[:place], *kept, *input_shape[place + 1 :])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "axis": self.axis, "keepdims": self.keepdims}
