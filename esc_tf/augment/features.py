@@ -1,4 +1,4 @@
-"""Augmentation of features: time and frequency masks, then mixup.
+"""Augmentation of features: time and frequency masks, then mixup; and the draws of all mixing.
 
 All random numbers are drawn for each clip in the input pipeline and travel in the batch, so that
 the training step has no random numbers of its own for them and can be compiled by XLA.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from esc_tf.augment.chance import draw_beta, draw_chance, split_seed
-from esc_tf.augment.mixup import MIXUP_WEIGHT, mix_rows
+from esc_tf.augment.mixup import MIXUP_WEIGHT, WAVE_MIX_WEIGHT, mix_rows
 from esc_tf.config import AugmentConfig
 
 FREQUENCY_MASK = "draw/frequency_mask"
@@ -21,7 +21,8 @@ TIME_MASK = "draw/time_mask"
 
 Batch = dict[str, tf.Tensor]
 
-_FREQUENCY, _TIME, _MIXUP = range(3)
+# Fixed numbers: a kind that is switched on or off, or added, changes no other kind's draws.
+_FREQUENCY, _TIME, _MIXUP, _WAVE_MIX = range(4)
 _CHANCE, _VALUE = range(2)
 
 
@@ -30,7 +31,7 @@ def build_feature_draw(augment: AugmentConfig) -> Callable[[tf.Tensor], Batch] |
 
     Returns:
         ``seed (2,) -> dict`` with those of the following that are configured, float32:
-        ``draw/mixup_weight`` scalar, 1 where mixup is not drawn;
+        ``draw/mixup_weight`` and ``draw/wave_mix_weight`` scalar, 1 where the kind is not drawn;
         ``draw/frequency_mask`` and ``draw/time_mask`` ``(masks, 2)``: the width in bins or frames,
         0 where the kind is not drawn, and the place as a fraction in [0, 1) of all places.
     """
@@ -41,8 +42,13 @@ def build_feature_draw(augment: AugmentConfig) -> Callable[[tf.Tensor], Batch] |
     if stretches is not None:
         kind = (_TIME, stretches.probability, stretches.num_masks, stretches.max_frames)
         masks[TIME_MASK] = kind
-    mixup = augment.mixup
-    if not masks and mixup is None:
+    mixes = {}
+    mixup, wave_mix = augment.mixup, augment.wave_mix
+    if mixup is not None:
+        mixes[MIXUP_WEIGHT] = (_MIXUP, mixup.probability, mixup.alpha, mixup.at_least_half)
+    if wave_mix is not None:
+        mixes[WAVE_MIX_WEIGHT] = (_WAVE_MIX, wave_mix.probability, wave_mix.alpha, True)
+    if not masks and not mixes:
         return None
 
     def draw(seed: tf.Tensor) -> Batch:
@@ -50,14 +56,22 @@ def build_feature_draw(augment: AugmentConfig) -> Callable[[tf.Tensor], Batch] |
             key: _draw_masks(split_seed(seed, stream), probability, num_masks, widest)
             for key, (stream, probability, num_masks, widest) in masks.items()
         }
-        if mixup is not None:
-            own = split_seed(seed, _MIXUP)
-            weight = draw_beta(split_seed(own, _VALUE), mixup.alpha)
-            applied = draw_chance(split_seed(own, _CHANCE), mixup.probability)
-            drawn[MIXUP_WEIGHT] = tf.where(applied, weight, tf.ones_like(weight))
+        for key, (stream, probability, alpha, at_least_half) in mixes.items():
+            own = split_seed(seed, stream)
+            drawn[key] = _draw_weight(own, probability, alpha, at_least_half)
         return drawn
 
     return draw
+
+
+def _draw_weight(
+    seed: tf.Tensor, probability: float, alpha: float, at_least_half: bool
+) -> tf.Tensor:
+    weight = draw_beta(split_seed(seed, _VALUE), alpha)
+    if at_least_half:
+        weight = tf.maximum(weight, 1.0 - weight)
+    applied = draw_chance(split_seed(seed, _CHANCE), probability)
+    return tf.where(applied, weight, tf.ones_like(weight))
 
 
 def _draw_masks(seed: tf.Tensor, probability: float, num_masks: int, widest: int) -> tf.Tensor:

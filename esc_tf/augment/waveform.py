@@ -1,8 +1,9 @@
-"""Augmentation of one waveform: time shift, then noise, then gain.
+"""Augmentation of one waveform: time shift, roll, noise, gain, in this order.
 
-The random draw is apart from its application: `shift_waveform`, `mix_noise` and `apply_gain` do
-what they are told, `build_waveform_augment` draws. The noise comes after the shift, so that it
-also fills what the shift emptied; the gain comes last, so that it does not change the SNR.
+The random draw is apart from its application: `shift_waveform`, `roll_waveform`, `mix_noise` and
+`apply_gain` do what they are told, `build_waveform_augment` draws. The noise comes after the shift,
+so that it also fills what the shift emptied; the gain comes last, so that it does not change the
+SNR.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from esc_tf import frames
 from esc_tf.audio.noise import noise_amplitudes
 from esc_tf.augment.chance import draw_chance, draw_uniform, split_seed
 from esc_tf.config import AudioConfig, AugmentConfig
-from esc_tf.config.augment import GainConfig, NoiseConfig, TimeShiftConfig
+from esc_tf.config.augment import GainConfig, NoiseConfig, RollConfig, TimeShiftConfig
 
 # (waveform (N,), num_samples, seed (2,)) -> waveform (N,)
 WaveformAugment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -28,7 +29,7 @@ _FLAT_BELOW_HZ = 20.0
 
 # The first split of a clip's seed; the numbers are fixed, so that switching one kind off does not
 # change the draws of another.
-_SHIFT, _NOISE, _GAIN = range(3)
+_SHIFT, _NOISE, _GAIN, _ROLL = range(4)
 # The second split.
 _CHANCE, _VALUE, _COLOR, _SAMPLES = range(4)
 
@@ -50,6 +51,18 @@ def shift_waveform(waveform: tf.Tensor, num_samples: tf.Tensor, shift: tf.Tensor
     kept = waveform[earlier : tf.maximum(num_samples - later, earlier)]
     shifted = tf.pad(kept, [[later, tf.maximum(length - later - tf.shape(kept)[0], 0)]])[:length]
     return tf.ensure_shape(shifted, waveform.shape)
+
+
+def roll_waveform(waveform: tf.Tensor, num_samples: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """Shift the valid samples in a circle: ``y[t] = x[(t - shift) mod num_samples]``.
+
+    Args:
+        waveform: ``(samples,)``.
+        num_samples: valid samples, int32; those behind stay where they are.
+        shift: samples, int32; positive delays the sound.
+    """
+    rolled = tf.roll(waveform[:num_samples], shift, axis=0)
+    return tf.ensure_shape(tf.concat([rolled, waveform[num_samples:]], axis=0), waveform.shape)
 
 
 def mix_noise(
@@ -122,6 +135,8 @@ def build_waveform_augment(augment: AugmentConfig, audio: AudioConfig) -> Wavefo
     steps: list[WaveformAugment] = []
     if augment.time_shift is not None:
         steps.append(_build_shift(augment.time_shift))
+    if augment.roll is not None:
+        steps.append(_build_roll(augment.roll, audio))
     if augment.noise is not None:
         steps.append(_build_noise(augment.noise, audio))
     if augment.gain is not None:
@@ -151,6 +166,27 @@ def _build_shift(config: TimeShiftConfig) -> WaveformAugment:
         return tf.cond(drawn, shift, lambda: waveform)
 
     return shift_sometimes
+
+
+def _build_roll(config: RollConfig, audio: AudioConfig) -> WaveformAugment:
+    furthest = None
+    if config.max_shift_s is not None:
+        furthest = frames.count_samples(config.max_shift_s, audio.sample_rate_hz)
+
+    def roll_sometimes(waveform: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        seed = split_seed(seed, _ROLL)
+
+        def roll() -> tf.Tensor:
+            low, high = (0, num_samples) if furthest is None else (-furthest, furthest + 1)
+            shift = tf.random.stateless_uniform(
+                [], split_seed(seed, _VALUE), minval=low, maxval=high, dtype=tf.int32
+            )
+            return roll_waveform(waveform, num_samples, shift)
+
+        drawn = draw_chance(split_seed(seed, _CHANCE), config.probability)
+        return tf.cond(drawn, roll, lambda: waveform)
+
+    return roll_sometimes
 
 
 def _build_noise(config: NoiseConfig, audio: AudioConfig) -> WaveformAugment:

@@ -37,6 +37,17 @@ class TimeShiftConfig(Section):
     max_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
 
 
+class RollConfig(Section):
+    """Circular shift of the clip's samples by up to ``max_shift_s`` in both directions.
+
+    What leaves at one end comes in at the other; nothing moves into the padding behind a clip.
+    Null: every shift of the clip is equally likely.
+    """
+
+    probability: Probability = 1.0
+    max_shift_s: Annotated[float, Field(gt=0.0)] | None = None
+
+
 class GainConfig(Section):
     """Gain drawn from ``gain_db`` = [low, high] in dB."""
 
@@ -65,12 +76,29 @@ class TimeMaskConfig(Section):
     max_frames: Annotated[int, Field(ge=1)] = 32
 
 
+class WaveMixConfig(Section):
+    """A second clip mixed into the waveform, before everything else that mixes.
+
+    The means are taken away first. Weight ~ Beta(alpha, alpha), but at least one half, so that a
+    clip stays the stronger one in its own row; labels are mixed alike. It may stand beside
+    ``mixup`` on features, which then mixes these mixtures.
+    """
+
+    probability: Probability = 0.5
+    alpha: Annotated[float, Field(gt=0.0, le=10.0)] = 2.0
+
+
 class MixupConfig(Section):
-    """Mixup with weight ~ Beta(alpha, alpha) of waveforms or features, labels mixed alike."""
+    """Mixup with weight ~ Beta(alpha, alpha) of waveforms or features, labels mixed alike.
+
+    ``at_least_half``: the weight or one less it, whichever is larger, so that a clip stays the
+    stronger one in its own row.
+    """
 
     probability: Probability = 1.0
     alpha: Annotated[float, Field(gt=0.0, le=10.0)] = 0.2
     on: Literal["waveform", "features"] = "features"
+    at_least_half: bool = False
 
 
 class AugmentConfig(Section):
@@ -79,7 +107,9 @@ class AugmentConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     noise: NoiseConfig | None = None
     time_shift: TimeShiftConfig | None = None
+    roll: RollConfig | None = None
     gain: GainConfig | None = None
     frequency_mask: FrequencyMaskConfig | None = None
     time_mask: TimeMaskConfig | None = None
+    wave_mix: WaveMixConfig | None = None
     mixup: MixupConfig | None = None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from esc_tf.config.section import Section
 
 LearningRate = Annotated[float, Field(gt=0.0)]
 Epochs = Annotated[int, Field(ge=1)]
+LayerPattern = Annotated[str, Field(min_length=1)]
 Monitor = Literal["validation_loss", "validation_accuracy", "loss", "accuracy"]
 
 
 class AdamConfig(Section):
-    """Adam; AdamW when ``weight_decay`` is set."""
+    """Adam; AdamW when ``weight_decay`` is set. ``amsgrad``: never a larger step than before."""
 
     name: Literal["adam"]
     learning_rate: LearningRate = 1e-3
@@ -22,6 +23,7 @@ class AdamConfig(Section):
     beta_1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     beta_2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     epsilon: Annotated[float, Field(gt=0.0)] = 1e-7
+    amsgrad: bool = False
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
 
 
@@ -61,11 +63,17 @@ class WarmupCosineSchedule(Section):
 
 
 class WarmupLinearSchedule(Section):
-    """Linear warm-up, a plateau of ``constant_epochs``, then linear down to ``final_fraction``."""
+    """Warm-up, a plateau of ``constant_epochs``, then linear down to ``final_fraction``.
+
+    The way down takes ``decay_epochs``, after which the rate stays; null: all that is left.
+    ``warmup``: ``linear``, or ``exponential``, which is ``exp(-5 (1 - epoch / warmup_epochs)^2)``.
+    """
 
     name: Literal["warmup_linear"]
+    warmup: Literal["linear", "exponential"] = "linear"
     warmup_epochs: Annotated[float, Field(ge=0.0)] = 10.0
     constant_epochs: Annotated[float, Field(ge=0.0)] = 0.0
+    decay_epochs: Annotated[float, Field(gt=0.0)] | None = None
     final_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
 
 
@@ -75,6 +83,14 @@ class ExponentialSchedule(Section):
     name: Literal["exponential"]
     decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.85
     start_epoch: Epochs = 1
+
+
+class StepwiseSchedule(Section):
+    """Times ``decay`` after every ``every_steps`` optimiser steps, whatever an epoch is."""
+
+    name: Literal["stepwise"]
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    every_steps: Annotated[int, Field(ge=1)] = 100
 
 
 class EarlyStoppingConfig(Section):
@@ -91,16 +107,49 @@ ScheduleConfig = Annotated[
     | ReduceOnPlateauSchedule
     | WarmupCosineSchedule
     | WarmupLinearSchedule
-    | ExponentialSchedule,
+    | ExponentialSchedule
+    | StepwiseSchedule,
     Field(discriminator="name"),
 ]
+
+
+class FineTuningConfig(Section):
+    """Training that begins with the weights of a model there is.
+
+    ``source`` is a ``.keras`` file or a finished run's directory. It must have this experiment's
+    backbone and front end; all of its weights but those that depend on the classes are taken, and
+    those as well where the label names are equal. The first checkpoint makes a run independent of
+    the source.
+
+    Patterns are shell globs over names of layers (``stem*``, ``block[1-6]_*``, ``logits``).
+    ``frozen`` layers keep their weights and batch statistics. ``learning_rates`` multiplies the
+    rate of the layers that a pattern matches; of several patterns that match a layer the last one
+    counts, so that ``{"*": 0.1, logits: 1.0}`` says what it seems to. ``freeze_batch_norm``: the
+    backbone's batch norms keep their statistics while their scales and offsets train, as suits sets
+    too small for statistics of their own.
+    """
+
+    source: Annotated[str, Field(min_length=1)]
+    frozen: list[LayerPattern] = []
+    learning_rates: dict[LayerPattern, Annotated[float, Field(gt=0.0, le=1000.0)]] = {}
+    freeze_batch_norm: bool = False
+
+    @model_validator(mode="after")
+    def _apart(self) -> FineTuningConfig:
+        both = [pattern for pattern in self.frozen if pattern in self.learning_rates]
+        if both:
+            raise ValueError(
+                f"learning_rates and frozen both hold '{both[0]}'; frozen layers learn nothing"
+            )
+        return self
 
 
 class RecipeConfig(Section):
     """Supervised training. ``batch_size`` counts clips over all devices.
 
     ``select`` says which weights ``model.keras`` gets: those of the best ``monitor`` or the last
-    (always the last where ``monitor`` is not measured). ``report``: write ``report/index.html``
+    (always the last where ``monitor`` is not measured). ``fine_tuning``: begin with the weights of
+    another model. ``report``: write ``report/index.html``
     when the run is finished.
     """
 
@@ -114,6 +163,7 @@ class RecipeConfig(Section):
     early_stopping: EarlyStoppingConfig | None = None
     monitor: Monitor = "validation_accuracy"
     select: Literal["best", "last"] = "best"
+    fine_tuning: FineTuningConfig | None = None
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     tensorboard: bool = False
     report: bool = True

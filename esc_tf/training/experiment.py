@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from esc_tf.augment.features import build_feature_draw
-from esc_tf.augment.mixup import build_waveform_mixup
+from esc_tf.augment.mixup import build_batch_mix
 from esc_tf.augment.waveform import build_waveform_augment
 from esc_tf.config import Experiment
 from esc_tf.config.recipe import RecipeConfig
@@ -30,13 +30,20 @@ from esc_tf.evaluation.predictions import Predictions, build_predict_step, predi
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.tasks.losses import build_loss
 from esc_tf.training.callbacks import build_callbacks
-from esc_tf.training.checkpoints import BEST_FILE, read_checkpoint
+from esc_tf.training.checkpoints import BEST_FILE, find_checkpoints, read_checkpoint
 from esc_tf.training.devices import (
     build_devices,
     check_agreement,
     check_shared,
     explain_lost_workers,
     synchronize_batch_norm,
+)
+from esc_tf.training.fine_tuning import (
+    Source,
+    find_source,
+    keep_statistics,
+    prepare_fine_tuning,
+    unfreeze,
 )
 from esc_tf.training.loop import TrainingLoop
 from esc_tf.training.optimizers import build_optimizer
@@ -91,6 +98,7 @@ def train_experiment(
     keras.utils.set_random_seed(experiment.seed)
     devices = build_devices(experiment.distribution, stop=stop, report=report)
     strategy, workers = devices.strategy, devices.workers
+    source = _find_source(experiment, run, resume)
     # Data before the run directory: a request that cannot be met leaves nothing behind.
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
     split = split_experiment(experiment, clips)
@@ -102,12 +110,24 @@ def train_experiment(
         {
             "configuration": digest_experiment(experiment),
             "clips": [clip.content_digest for clip in clips],
+            "recipe.fine_tuning.source": source and source.digest,
             "--resume": resume,
         },
     )
+    with strategy.scope():
+        model = build_classifier(experiment, label_names)
+        tuning = prepare_fine_tuning(model, recipe.fine_tuning, source)
+        optimizer = build_optimizer(
+            recipe, training.num_batches, experiment.distribution.precision, tuning.rate_factors
+        )
+        optimizer.build(model.trainable_variables)
+    for line in tuning.lines:
+        report(line)
     run.claim(resume, writes=workers.is_chief)
     try:
         facts = collect_run_facts(devices.description, label_names)
+        if source is not None:
+            facts["fine_tuning"] = {"source": str(source.file), "sha256": source.digest}
         if resume:
             first = run.read_resolved()[1]
             now = {key: facts[key] for key in ("started", "commit", "versions")}
@@ -115,12 +135,6 @@ def train_experiment(
         record_split(run, split, resume)
         run.write_resolved(experiment, facts)
         check_shared(workers, run.resolved_path)
-        with strategy.scope():
-            model = build_classifier(experiment, label_names)
-            optimizer = build_optimizer(
-                recipe, training.num_batches, experiment.distribution.precision
-            )
-            optimizer.build(model.trainable_variables)
         predict_step = build_predict_step(model, strategy)
 
         def predict(part: Sequence[CachedClip]) -> Predictions:
@@ -163,8 +177,10 @@ def train_experiment(
             where = f", step {loop.progress.steps}" if loop.progress.steps else ""
             report(f"resumed after epoch {loop.progress.epoch}{where} of {recipe.epochs}")
         started = time.monotonic()
-        with synchronize_batch_norm(model, experiment.distribution.synchronized_batch_norm):
+        synchronized = experiment.distribution.synchronized_batch_norm
+        with synchronize_batch_norm(model, synchronized), keep_statistics(tuning.kept_statistics):
             progress = loop.train(training.epoch, training.num_batches)
+        unfreeze(tuning)
         seconds = round(time.monotonic() - started, 1)
 
         def measure(part: Sequence[CachedClip]) -> dict[str, Any]:
@@ -205,6 +221,19 @@ def train_experiment(
         run.release()
 
 
+def _find_source(experiment: Experiment, run: RunDirectory, resume: bool) -> Source | None:
+    """What the weights come from; None: from nothing, or from a checkpoint of this run."""
+    config = experiment.recipe.fine_tuning
+    if config is None:
+        return None
+    if not resume:
+        return find_source(config)
+    if run.checkpoint_path.is_dir() and find_checkpoints(run.checkpoint_path):
+        return None
+    facts = run.read_resolved()[1]
+    return find_source(config, facts.get("fine_tuning", {}).get("sha256"))
+
+
 def _load_best(recipe: RecipeConfig, run: RunDirectory, model: keras.Model) -> int | None:
     """Load the weights of the best validation and return their epoch; None: none were kept."""
     path = run.checkpoint_path / BEST_FILE
@@ -225,7 +254,7 @@ def _training_pipeline(experiment: Experiment, split: Split, num_classes: int) -
         augment_seed=augment.seed,
         augment_waveform=build_waveform_augment(augment, experiment.audio),
         draw=build_feature_draw(augment),
-        mix_batch=build_waveform_mixup(augment),
+        mix_batch=build_batch_mix(augment),
     )
 
 
@@ -238,10 +267,13 @@ def describe_start(experiment: Experiment) -> str:
         EscTfError: as ``train_experiment`` would at its start.
     """
     devices = build_devices(experiment.distribution, connect=False)
+    config = experiment.recipe.fine_tuning
+    source = None if config is None else find_source(config)
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
     split = split_experiment(experiment, clips)
     training = _training_pipeline(experiment, split, len(data_set.label_names))
     model = build_classifier(experiment, data_set.label_names)
+    tuning = prepare_fine_tuning(model, config, source)
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     recipe = experiment.recipe
     return "\n".join(
@@ -252,6 +284,7 @@ def describe_start(experiment: Experiment) -> str:
             f"{len(split.test)} test; {len(bad)} bad files skipped, "
             f"{len(split.dropped)} leaks dropped",
             f"model: {experiment.model.name}, {parameters:,} trainable parameters",
+            *tuning.lines,
             f"training: up to {recipe.epochs} epochs of {training.num_batches} steps, "
             f"batch {recipe.batch_size}",
             f"devices: {devices.description['strategy']} on {devices.description['devices']}",
