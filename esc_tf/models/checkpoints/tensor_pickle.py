@@ -312,7 +312,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     **dict.fromkeys(("LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _push_argument),
     **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _push_argument),
     **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _push_argument),
-    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _push_argument),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _push_argument),
     "NONE": _push_constant(None),
     "NEWTRUE": _push_constant(True),
     "NEWFALSE": _push_constant(False),
