@@ -43,20 +43,21 @@ def format_complexity(complexity: dict[str, Any]) -> str:
         complexity: of ``esc_tf.evaluation.complexity.measure_complexity``.
     """
     field = complexity["receptive_field"]
+    width = max(12, *(len(part["name"]) + 2 for part in complexity["parts"]))
     lines = [
         f"{complexity['experiment']}: model {complexity['model']}",
         "",
-        f"{'part':<12}{'parameters':>12}{'multiply-adds':>17}{'activations':>14}"
+        f"{'part':<{width}}{'parameters':>12}{'multiply-adds':>17}{'activations':>14}"
         f"  {'output (time, frequency, channel)':<34}sees (time, frequency)",
     ]
     for part in complexity["parts"]:
         lines.append(
-            f"{part['name']:<12}{part['trainable_parameters']:>12,}{part['multiply_adds']:>17,}"
+            f"{part['name']:<{width}}{part['trainable_parameters']:>12,}{part['multiply_adds']:>17,}"
             f"{_megabytes(part['activation_bytes']):>14}  {_shape(part['output_shape']):<34}"
             + ("everything" if part["receptive_field"] is None else _shape(part["receptive_field"]))
         )
     lines += [
-        f"{'total':<12}{complexity['trainable_parameters']:>12,}"
+        f"{'total':<{width}}{complexity['trainable_parameters']:>12,}"
         f"{complexity['multiply_adds']:>17,}{_megabytes(complexity['activation_bytes']):>14}",
         "",
         f"input               {complexity['input_shape'][0]:,} samples",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +11,20 @@ import keras
 from keras import layers
 
 from esc_tf.config import Experiment
+from esc_tf.evaluation.layer_shapes import measure_output_shapes
 from esc_tf.evaluation.receptive_field import measure_receptive_fields
+from esc_tf.models.blocks import MultiHeadAttentionPooling, WeightedFusion
 from esc_tf.tasks import Classifier, build_classifier
+from esc_tf.tasks.heads import EMBEDDING
 
 FLOAT32_BYTES = 4
 HEAD_PART = "head"
 
 _SUMMED = ("trainable_parameters", "multiply_adds", "activation_bytes")
 _MATRIX_PRODUCTS = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
-_FOLDED = (layers.BatchNormalization,)
+# Layers that have weights and are no convolution or dense layer: batch norm folds into one, the
+# others scale and sum, which is not counted in layers without weights either.
+_UNCOUNTED = (layers.BatchNormalization, MultiHeadAttentionPooling, WeightedFusion)
 
 
 def measure_complexity(
@@ -51,8 +57,9 @@ def measure_classifier(model: Classifier, num_samples: int) -> dict[str, Any]:
     What is counted:
 
     - ``multiply_adds``: one for each product in convolutions and dense layers. Batch norm folds
-      into the convolution before it; activations, pooling and the front end are left out, as in
-      the published figure. SE-CNN on 431 x 128 features: 14,086,465,536 (published: 14.09 G).
+      into the convolution before it; activations, pooling, gates' products and the front end are
+      left out, as in the published figure. SE-CNN on 431 x 128 features: 14,086,465,536
+      (published: 14.09 G).
     - ``activation_bytes``: the outputs of all layers that have parameters, forward only; ReLU,
       pooling and scaling can be computed in place or again.
     - ``forward_backward_bytes``: twice that, a gradient beside each activation. SE-CNN:
@@ -73,20 +80,26 @@ def measure_classifier(model: Classifier, num_samples: int) -> dict[str, Any]:
         ``parts``: in order, a dict of ``name``, ``trainable_parameters``, ``multiply_adds``,
         ``activation_bytes``, ``output_shape`` and ``receptive_field`` ([time, frequency], or None
         where everything is seen) for each group of layers whose names agree up to the first
-        underscore, and ``head`` for the final pooling and the head.
+        number, or up to the first underscore, and ``head`` for the final pooling and the head.
 
     Raises:
         NotImplementedError: a layer holds weights and no rule says how to count its products.
     """
     fields = measure_receptive_fields(model.backbone)
+    feature_shape = model.front_end.compute_output_shape((1, num_samples))[1:]
+    shapes = measure_output_shapes(model.backbone, feature_shape)
+    source = model.backbone.output[model.head_source]
+    (read_by_head,) = (layer.name for layer in model.backbone.layers if layer.output is source)
+    shapes.update(measure_output_shapes(model.head, shapes[read_by_head]))
     parts: dict[str, dict[str, Any]] = {}
     for layer in (*model.backbone.layers, *model.head.layers):
         if isinstance(layer, layers.InputLayer):
             continue
         part = parts.setdefault(_part_name(layer, model), dict.fromkeys(_SUMMED, 0))
-        for key, value in zip(_SUMMED, _measure_layer(layer), strict=True):
+        shape = shapes[layer.name]
+        for key, value in zip(_SUMMED, _measure_layer(layer, shape), strict=True):
             part[key] += value
-        part["output_shape"] = list(layer.output.shape[1:])
+        part["output_shape"] = list(shape)
         field = fields.get(layer.name)
         part["receptive_field"] = None if field is None else list(field.size)
 
@@ -104,33 +117,36 @@ def measure_classifier(model: Classifier, num_samples: int) -> dict[str, Any]:
             "frequency_stride": last_field.stride[1],
         },
         "input_shape": [num_samples],
-        "feature_shape": list(model.front_end.compute_output_shape((1, num_samples))[1:]),
+        "feature_shape": list(feature_shape),
         "output_shape": [len(model.label_names)],
         "parts": [{"name": name, **part} for name, part in parts.items()],
     }
 
 
-def _measure_layer(layer: keras.layers.Layer) -> tuple[int, int, int]:
-    """The ``_SUMMED`` quantities of one layer."""
-    output_bytes = math.prod(layer.output.shape[1:]) * FLOAT32_BYTES if layer.weights else 0
-    return _count_parameters(layer.trainable_variables), _count_multiply_adds(layer), output_bytes
+def _measure_layer(layer: keras.layers.Layer, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The ``_SUMMED`` quantities of one layer with an output of some shape."""
+    output_bytes = math.prod(shape) * FLOAT32_BYTES if layer.weights else 0
+    multiply_adds = _count_multiply_adds(layer, shape)
+    return _count_parameters(layer.trainable_variables), multiply_adds, output_bytes
 
 
 def _part_name(layer: keras.layers.Layer, model: Classifier) -> str:
-    prefix = layer.name.split("_")[0]
-    return HEAD_PART if prefix == "embedding" or layer in model.head.layers else prefix
+    """``block1`` of ``block1_conv2``, ``stem`` of ``stem_conv``."""
+    numbered = re.match(r"[a-z_]+?\d+(?=_)", layer.name)
+    prefix = numbered[0] if numbered else layer.name.split("_")[0]
+    return HEAD_PART if prefix == EMBEDDING or layer in model.head.layers else prefix
 
 
 def _count_parameters(variables: Sequence[Any]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def _count_multiply_adds(layer: keras.layers.Layer) -> int:
-    if not layer.weights or isinstance(layer, _FOLDED):
+def _count_multiply_adds(layer: keras.layers.Layer, shape: tuple[int, ...]) -> int:
+    if not layer.weights or isinstance(layer, _UNCOUNTED):
         return 0
     if isinstance(layer, _MATRIX_PRODUCTS):
         # Every weight of the kernel is used once at every position of the output.
-        return math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
+        return math.prod(layer.kernel.shape) * math.prod(shape[:-1])
     raise NotImplementedError(
         f"complexity has no rule for the multiply-adds of layer '{layer.name}' "
         f"({type(layer).__name__}); add one to {__name__}"

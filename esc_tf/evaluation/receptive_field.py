@@ -8,15 +8,19 @@ from typing import Any
 import keras
 from keras import layers
 
+from esc_tf.models.blocks import ChannelScale, HardSwish, WeightedFusion
+
 _WINDOWED = (layers.Conv2D, layers.DepthwiseConv2D, layers.MaxPooling2D, layers.AveragePooling2D)
 _POINTWISE = (
     layers.Activation,
     layers.BatchNormalization,
     layers.Dropout,
+    layers.LeakyReLU,
     layers.ReLU,
     layers.ZeroPadding2D,
+    HardSwish,
 )
-_MERGING = (layers.Add, layers.Concatenate, layers.Multiply)
+_MERGING = (layers.Add, layers.Concatenate, layers.Multiply, ChannelScale, WeightedFusion)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ class Classifier(keras.Model):
         self.front_end = front_end
         self.backbone = backbone
         head_config = HeadConfig(**head)
-        self._head_source, self.head = build_head(
+        # The name of the backbone's output from which the head makes logits.
+        self.head_source, self.head = build_head(
             backbone, head_config, len(label_names), output, precision
         )
         self.built = True
@@ -143,7 +144,7 @@ class Classifier(keras.Model):
     def classify_features(self, features: Any, training: bool = False) -> dict[str, Any]:
         """Features ``(batch, time, frequency, channel)`` → the same dict as a call."""
         values = self.backbone(features, training=training)
-        outputs = self.head(values[self._head_source], training=training)
+        outputs = self.head(values[self.head_source], training=training)
         return {**outputs, "embedding": ops.cast(values[EMBEDDING], "float32")}
 
     def compute_activations(self, inputs: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -173,11 +174,11 @@ class Classifier(keras.Model):
         # A functional model over existing layers costs no weights, so one is made for each
         # request; a model kept on self would be saved with it.
         wanted = {name: in_backbone[name] for name in names if name in in_backbone}
-        wanted[self._head_source] = in_backbone[self._head_source]
+        wanted[self.head_source] = in_backbone[self.head_source]
         values = keras.Model(self.backbone.input, wanted)(features, training=False)
         wanted = {name: in_head[name] for name in names if name in in_head}
         if wanted:
-            head_input = values[self._head_source]
+            head_input = values[self.head_source]
             values.update(keras.Model(self.head.input, wanted)(head_input, training=False))
         values["features"] = features
         return {name: values[name] for name in names}

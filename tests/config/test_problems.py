@@ -40,7 +40,8 @@ def test_all_problems_come_at_once() -> None:
         ("data.name=esc5", "data: unknown name 'esc5'; did you mean 'esc50'? "
          "(known: esc50, urbansound8k, folder, "
          "shards, synthetic)"),
-        ("model.name=se_cn", "model.name: must be 'se_cnn', not 'se_cn'; did you mean 'se_cnn'?"),
+        ("model.name=se_cn", "model: unknown name 'se_cn'; did you mean 'se_cnn'? "
+         "(known: se_cnn, mobilenet_v3, cnn10, tfnet)"),
         ("recipe.schedule={patience: 3}",
          "recipe.schedule: needs a 'name' that says which kind it is"),
         ("data.name=esc50", "data.root: is required"),

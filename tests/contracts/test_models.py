@@ -18,6 +18,7 @@ from absl.testing import parameterized
 
 from esc_tf.config import Experiment, build_experiment
 from esc_tf.config.loading import read_config_file
+from esc_tf.evaluation.layer_shapes import measure_output_shapes
 from esc_tf.models import MODELS
 from esc_tf.tasks import Classifier, build_classifier, build_loss, load_classifier
 
@@ -85,7 +86,8 @@ class ModelContractTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(list(outputs)[-1], "embedding")
         self.assertGreater(len(outputs), 1)
         for key, value in outputs.items():
-            self.assertEqual(value.shape, (2, *model.backbone.output[key].shape[1:]), msg=key)
+            foretold = tf.TensorShape((2, *model.backbone.output[key].shape[1:]))
+            self.assertTrue(value.shape.is_compatible_with(foretold), msg=key)
             self.assertEqual(value.dtype, tf.float32, msg=key)
             self.assertTrue(np.isfinite(value.numpy()).all(), msg=key)
             self.assertGreater(float(tf.math.reduce_std(value)), 0.0, msg=key)
@@ -139,6 +141,24 @@ class ModelContractTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllClose(value[0], together[key][row], rtol=0, atol=1e-4 * scale)
 
     @parameterized.parameters(*NAMES)
+    def test_any_length_is_kept_as_promised(self, name: str) -> None:
+        model = self.model(name)
+        lengths = (8000, 24000) if model.any_length else (16000,)
+        for num_samples in lengths:
+            waveform = np.tile(clips(1), 2)[:, :num_samples]
+            alone = model(waveform)
+            for key, value in alone.items():
+                self.assertTrue(np.isfinite(value.numpy()).all(), msg=key)
+        if model.any_length:
+            names = list(model.backbone.output)[:-1]
+            features = model.extract_features(waveform)
+            sizes = measure_output_shapes(model.backbone, features.shape[1:])
+            layers = {id(layer.output): layer.name for layer in model.backbone.layers}
+            for key, value in model.compute_feature_activations(features, names).items():
+                foretold = sizes[layers[id(model.backbone.output[key])]]
+                self.assertEqual(value.shape, (1, *foretold), msg=key)
+
+    @parameterized.parameters(*NAMES)
     def test_gradients_reach_every_trainable_variable(self, name: str) -> None:
         model, experiment = self.model(name), experiment_for(name)
         features = model.extract_features(clips(8))
@@ -164,7 +184,7 @@ class ModelContractTest(tf.test.TestCase, parameterized.TestCase):
         expected, outputs = model(clips(2)), mixed(clips(2))
         for key in ("logits", "embedding"):
             error = tf.norm(outputs[key] - expected[key]) / tf.norm(expected[key])
-            # measured: 0.3 % to 1.1 %; a policy that is not followed gives exactly 0
+            # measured: 0.3 % to 2.8 %; a policy that is not followed gives exactly 0
             self.assertBetween(float(error), 1e-6, 0.05, msg=key)
 
     @parameterized.parameters(*NAMES)

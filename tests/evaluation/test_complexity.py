@@ -124,7 +124,7 @@ class SmallNetworkTest(tf.test.TestCase):
         x = keras.layers.SeparableConv2D(4, 3, name="odd_one")(features)
         embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(x)
         backbone = keras.Model(features, {"embedding": embedding})
-        other = Classifier(model.front_end, backbone, [], 0.0, ["a", "b"], {})
+        other = Classifier(model.front_end, backbone, {}, ["a", "b"], {})
         self.assertTrue(np.isfinite(other(np.zeros((1, 4000), np.float32))["logits"]).all())
         with self.assertRaisesRegex(NotImplementedError, "odd_one"):
             measure_classifier(other, 4000)

@@ -107,7 +107,7 @@ class OutputsTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_refuses_settings_it_cannot_follow(self, change, message) -> None:
         model = tiny_classifier()
-        settings = {"hidden_units": [], "dropout": 0.0, "label_names": NAMES, "audio": {}}
+        settings = {"head": {}, "label_names": NAMES, "audio": {}}
         with self.assertRaisesRegex(ValueError, message):
             Classifier(model.front_end, model.backbone, **{**settings, **change})
 

@@ -18,8 +18,8 @@ class HardSwish(keras.layers.Layer):
     Returns:
         The same shape.
 
-    >>> HardSwish()(keras.ops.array([-4.0, 1.5, 4.0])).numpy().tolist()
-    [0.0, 1.125, 4.0]
+    >>> HardSwish()(keras.ops.array([1.5, 3.0, 4.0])).numpy().tolist()
+    [1.125, 3.0, 4.0]
 
     Source: Howard et al. 2019.
     """
