@@ -6,6 +6,8 @@ from typing import Any
 
 from keras import layers
 
+from esc_tf.models.blocks.batch_norm import FusedBatchNormalization
+
 # PyTorch's defaults, with which the models that use this block were published; Keras counts
 # momentum from the other end (1 - 0.1).
 BATCH_NORM_MOMENTUM = 0.9
@@ -36,7 +38,7 @@ def conv_block(x: Any, filters: int, num_convs: int, name: str) -> Any:
             kernel_initializer="he_normal",
             name=f"{name}_conv{index}",
         )(x)
-        x = layers.BatchNormalization(
+        x = FusedBatchNormalization(
             momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"{name}_bn{index}"
         )(x)
         x = layers.ReLU(name=f"{name}_relu{index}")(x)
