@@ -19,6 +19,7 @@ ROOMS = (
     "audio",
     "data",
     "augment",
+    "kernels",
     "frontends",
     "models",
     "tasks",

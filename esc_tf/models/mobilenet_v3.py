@@ -11,7 +11,7 @@ from keras import layers
 
 from esc_tf.config import MobileNetV3Config
 from esc_tf.config.model import round_channels
-from esc_tf.models.blocks import HardSwish, squeeze_excite_mean
+from esc_tf.models.blocks import FusedBatchNormalization, HardSwish, squeeze_excite_mean
 
 BATCH_NORM_MOMENTUM = 0.99
 BATCH_NORM_EPSILON = 1e-3
@@ -199,7 +199,7 @@ def _finish(x: Any, hard_swish: bool, name: str) -> Any:
 
 
 def _normalize(x: Any, name: str) -> Any:
-    return layers.BatchNormalization(
+    return FusedBatchNormalization(
         momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name
     )(x)
 

@@ -13,6 +13,7 @@ from esc_tf.models.blocks import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
     AxisAverage,
+    FusedBatchNormalization,
     WeightedFusion,
     find_size_problems,
 )
@@ -100,6 +101,6 @@ def _leaky_relu(x: Any, name: str) -> Any:
 
 
 def _normalize(x: Any, name: str) -> Any:
-    return layers.BatchNormalization(
+    return FusedBatchNormalization(
         momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name
     )(x)

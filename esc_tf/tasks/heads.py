@@ -14,6 +14,7 @@ from esc_tf.models.blocks import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
     AxisAverage,
+    FusedBatchNormalization,
     HardSwish,
     MultiHeadAttentionPooling,
 )
@@ -118,7 +119,7 @@ def _build_fully_convolutional(
         dtype="float32",
         name="logits_conv",
     )(feature_map)
-    x = layers.BatchNormalization(
+    x = FusedBatchNormalization(
         momentum=BATCH_NORM_MOMENTUM,
         epsilon=BATCH_NORM_EPSILON,
         dtype="float32",

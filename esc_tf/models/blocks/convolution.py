@@ -6,6 +6,8 @@ from typing import Any
 
 from keras import layers
 
+from esc_tf.models.blocks.batch_norm import FusedBatchNormalization
+
 # PyTorch's defaults, with which the models that use this block were published; Keras counts
 # momentum from the other end (1 - 0.1).
 BATCH_NORM_MOMENTUM = 0.9
@@ -48,7 +50,7 @@ def conv_block(
             kernel_initializer=kernel_initializer,
             name=f"{name}_conv{index}",
         )(x)
-        x = layers.BatchNormalization(
+        x = FusedBatchNormalization(
             momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"{name}_bn{index}"
         )(x)
         x = layers.ReLU(name=f"{name}_relu{index}")(x)

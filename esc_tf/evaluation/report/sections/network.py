@@ -153,11 +153,11 @@ def _draw_maps(name: str, activation: Any) -> Html:
         _shrink(feature_map[..., channels]), range(len(channels)), _NUM_COLUMNS
     )
     alt = f"{len(channels)} feature maps of {name}"
-    caption = inline(
-        element("strong", name),
-        f" {shape}; channels {', '.join(map(str, channels))}; "
-        f"{(feature_map.std(axis=(0, 1)) < 1e-6).mean():.0%} of all are constant",
-    )
+    facts = [shape, f"channels {', '.join(map(str, channels))}"]
+    constant = float((feature_map.std(axis=(0, 1)) < 1e-6).mean())
+    if constant:
+        facts.append(f"{constant:.0%} of all are constant")
+    caption = inline(element("strong", name), f" {'; '.join(facts)}")
     return element("figure", image(source, alt, "map"), element("figcaption", caption))
 
 

@@ -66,7 +66,7 @@ def describe_origin(run: RunFiles) -> list[tuple[str, str]]:
         ("experiment", experiment.name),
         ("run directory", run.name),
         ("started", str(facts.get("started", ""))),
-        ("resumed", ", ".join(map(str, facts.get("resumed", [])))),
+        ("resumed", ", ".join(map(_describe_resume, facts.get("resumed", [])))),
         ("command", str(facts.get("command", ""))),
         ("commit", str(facts.get("commit") or _NOT_KNOWN)),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
@@ -80,6 +80,11 @@ def describe_origin(run: RunFiles) -> list[tuple[str, str]]:
         ("epochs", epochs),
         ("training time", f"{_show_duration(seconds)} for all epochs" if run.history else ""),
     ]
+
+
+def _describe_resume(resume: Mapping[str, Any]) -> str:
+    commit = str(resume.get("commit") or "")[:12]
+    return f"{resume.get('started', _NOT_KNOWN)}{f' at {commit}' if commit else ''}"
 
 
 def _describe_data(run: RunFiles) -> list[tuple[str, object]]:
