@@ -177,9 +177,7 @@ VARIANTS: dict[str, dict[str, Variant]] = {
     "cnn10": {
         "panns": Variant(
             table="panns",
-            # No dropout behind the embedding: the original has it on the embedding that it hands
-            # out, not on the way to its own classes.
-            model={"name": "cnn10", "head": {"dropout": 0.0}},
+            model={"name": "cnn10"},
             front_end=_PANNS_FRONT_END,
             audio=_AUDIOSET_AUDIO,
             output="sigmoid",

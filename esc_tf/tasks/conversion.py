@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,8 @@ def convert_checkpoint(
     model: str,
     variant: str | None = None,
     *,
-    label_names: Sequence[str] | None = None,
-    duration_s: float | None = None,
-    output: str | None = None,
     key: str | None = None,
+    **options: Any,
 ) -> Conversion:
     """Read a PyTorch checkpoint into a classifier that computes the same.
 
@@ -72,46 +70,70 @@ def convert_checkpoint(
         source: the file.
         model: an architecture's name in a configuration, e.g. ``mobilenet_v3``.
         variant: which of its published forms, e.g. ``mn04``; None: the only one.
+        key: where the tensors lie in the file; None: the only place there is.
+        **options: as ``convert_tensors`` takes them.
+
+    Raises:
+        UnknownNameError: no such model or variant.
+        RequestError: the file is not there.
+        CheckpointError: the file cannot be read; see ``read_checkpoint``.
+        EscTfError: as ``convert_tensors``.
+    """
+    wanted = find_variant(model, variant)
+    origin = f"{source} as {model} {variant or ''}".rstrip()
+    return convert_tensors(read_checkpoint(source, key), wanted, origin=origin, **options)
+
+
+def convert_tensors(
+    tensors: Mapping[str, np.ndarray],
+    variant: Variant,
+    *,
+    origin: str = "the checkpoint",
+    label_names: Sequence[str] | None = None,
+    duration_s: float | None = None,
+    output: str | None = None,
+) -> Conversion:
+    """Put the tensors of a checkpoint into the classifier of a published network.
+
+    Args:
+        tensors: name in the checkpoint → values.
+        variant: the network.
+        origin: what the tensors are from, for messages.
         label_names: name of each class; None: ``class_0``, ``class_1``, …
         duration_s: clips that the classifier is made for, in seconds; None: as published.
         output: ``sigmoid`` or ``softmax``; None: as published.
-        key: where the tensors lie in the file; None: the only place there is.
 
     Returns:
         The classifier and what became of every tensor.
 
     Raises:
-        RequestError: the file is not there, no such model or variant, or the names are not as many
-            as the classes.
-        CheckpointError: the file cannot be read, or does not hold this network; see
-            ``read_checkpoint`` and ``assign_weights``.
+        RequestError: the names are not as many as the classes.
+        CheckpointError: the tensors are not those of this network; see ``assign_weights``.
         ConfigError: the network cannot take clips of that length.
     """
-    wanted = find_variant(model, variant)
-    tensors = read_checkpoint(source, key)
     # Without a head that is known, the assignment says what is missing.
-    num_classes = count_classes(tensors) or wanted.num_classes
+    num_classes = count_classes(tensors) or variant.num_classes
     if label_names is not None and len(label_names) != num_classes:
         raise RequestError(
-            f"{source}: has {num_classes} classes, and there are {len(label_names)} names; give "
-            "as many names as classes"
+            f"{origin} has {num_classes} classes, and there are {len(label_names)} names; give as "
+            "many names as classes"
         )
-    names = label_names or [f"class_{index}" for index in range(num_classes)]
     experiment = build_experiment(
-        describe_experiment(model, wanted, duration_s=duration_s, output=output)
+        describe_experiment(variant, duration_s=duration_s, output=output)
     )
-    classifier = build_classifier(experiment, names)
+    classifier = build_classifier(
+        experiment, label_names or [f"class_{index}" for index in range(num_classes)]
+    )
     try:
-        report = assign_weights(classifier, tensors, TABLES[wanted.table](classifier))
+        report = assign_weights(classifier, tensors, TABLES[variant.table](classifier))
     except CheckpointError as error:
         first, *rest = error.problems
-        named = f"{source}: as {model} {variant or ''}".rstrip()
-        raise CheckpointError([f"{named}: {first}", *rest]) from None
+        raise CheckpointError([f"{origin}: {first}", *rest]) from None
     return Conversion(classifier, experiment, report)
 
 
 def describe_experiment(
-    name: str, variant: Variant, *, duration_s: float | None = None, output: str | None = None
+    variant: Variant, *, duration_s: float | None = None, output: str | None = None
 ) -> dict[str, Any]:
     """The configuration of a published network, to be built or to be changed.
 
@@ -119,7 +141,7 @@ def describe_experiment(
     """
     audio = variant.audio | ({} if duration_s is None else {"duration_s": float(duration_s)})
     return {
-        "name": name,
+        "name": str(variant.model["name"]),
         "audio": audio,
         "data": {"name": "synthetic"},
         "front_end": variant.front_end,

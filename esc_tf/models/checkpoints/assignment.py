@@ -162,5 +162,5 @@ def _list(title: str, items: Sequence[str]) -> Iterator[str]:
     """One line, cut where it gets too long, or none."""
     if items:
         more = len(items) - _MOST_NAMES
-        shown = ", ".join(items[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        shown = "; ".join(items[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         yield f"{title} ({len(items)}): {shown}"

@@ -40,8 +40,10 @@ def open_zip(path: Path) -> Iterator[Contents]:
     """
     with ExitStack() as stack:
         try:
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            entries = _check_entries(archive, path.stat().st_size)
+            # From memory, where a damaged archive cannot look like a broken disk.
+            data = path.read_bytes()
+            archive = stack.enter_context(zipfile.ZipFile(io.BytesIO(data)))
+            entries = _check_entries(archive, len(data))
             folder = _find_folder(entries)
             content, _ = read_tensor_pickle(io.BytesIO(archive.read(f"{folder}/data.pkl")))
             order = f"{folder}/byteorder"
