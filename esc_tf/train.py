@@ -169,7 +169,7 @@ def _train(experiment: Experiment, arguments: argparse.Namespace, stop: StopSign
     run = RunDirectory(_name_folder(experiment, arguments))
     if arguments.dry_run:
         run.check(arguments.resume)
-        print(describe_start(experiment))
+        print(describe_start(experiment, run, resume=arguments.resume))
         return EXIT_DONE
     result = train_experiment(experiment, run, resume=arguments.resume, stop=stop)
     for part in ("validation", "test"):

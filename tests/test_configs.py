@@ -12,13 +12,14 @@ import tensorflow as tf
 import yaml
 
 from esc_tf import train
-from esc_tf.augment import build_feature_draw, build_waveform_augment, build_waveform_mixup
-from esc_tf.config import build_experiment, load_experiment
+from esc_tf.augment import build_batch_mix, build_feature_draw, build_waveform_augment
+from esc_tf.config import Experiment, build_experiment, load_experiment
 from esc_tf.config.loading import merge, read_config_file
 from esc_tf.data import DATA_SETS, build_pipeline, load_clips, split_clips
 from esc_tf.frontends.factory import FRONT_ENDS
 from esc_tf.models.factory import MODELS
 from esc_tf.tasks.classifier import build_classifier
+from esc_tf.training.fine_tuning import find_source, prepare_fine_tuning
 from esc_tf.training.optimizers import build_optimizer
 from esc_tf.training.supervised import build_train_step
 from tests.config.base import SHORTEST
@@ -51,6 +52,10 @@ def test_every_file_is_tested() -> None:
         "se_cnn_esc19",
         "se_cnn_plain_esc50",
         "se_cnn_grid_esc50",
+        "mn04_esc10",
+        "mn10_esc50",
+        "cnn10_esc50",
+        "tfnet_esc50",
     }
 
 
@@ -160,6 +165,39 @@ def test_variants_differ_in_their_network_alone(
     assert experiment.model_dump(exclude=rest) == whole.model_dump(exclude=rest)
 
 
+def test_mobilenet_v3_is_fine_tuned_as_efficientat_is() -> None:
+    experiment = load_experiment(CONFIGS / "experiment" / "mn10_esc50.yaml")
+    recipe, augment = experiment.recipe, experiment.augment
+    assert (recipe.epochs, recipe.batch_size, recipe.select) == (80, 128, "last")
+    assert (recipe.optimizer.name, recipe.optimizer.learning_rate) == ("adam", 6e-5)
+    assert recipe.optimizer.weight_decay is None
+    assert recipe.schedule.name == "warmup_linear"
+    assert (recipe.schedule.warmup, recipe.schedule.warmup_epochs) == ("exponential", 10.0)
+    assert (recipe.schedule.decay_epochs, recipe.schedule.final_fraction) == (65.0, 0.01)
+    assert recipe.fine_tuning is not None
+    assert (recipe.fine_tuning.frozen, recipe.fine_tuning.learning_rates) == ([], {})
+    assert augment.roll is not None and augment.roll.max_shift_s is not None
+    assert augment.roll.max_shift_s * experiment.audio.sample_rate_hz == 4000
+    assert augment.gain is not None and augment.gain.gain_db == (-12.0, 12.0)
+    assert augment.wave_mix is not None
+    assert (augment.wave_mix.probability, augment.wave_mix.alpha) == (0.5, 2.0)
+    assert augment.mixup is not None
+    assert (augment.mixup.alpha, augment.mixup.at_least_half) == (0.3, True)
+    assert (experiment.audio.sample_rate_hz, experiment.audio.pad) == (32000, "end")
+
+
+def test_tfnet_is_trained_as_published() -> None:
+    experiment = load_experiment(CONFIGS / "experiment" / "tfnet_esc50.yaml")
+    recipe = experiment.recipe
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    assert (optimizer.name, optimizer.amsgrad, optimizer.learning_rate) == ("adam", True, 1e-4)
+    assert (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon) == (0.9, 0.999, 1e-8)
+    assert (schedule.name, schedule.decay, schedule.every_steps) == ("stepwise", 0.9, 100)
+    # Four folds of 400 clips.
+    assert recipe.epochs * (1600 // recipe.batch_size) == 4500
+    assert experiment.front_end.num_frames == 250
+
+
 # --- one step
 
 
@@ -180,15 +218,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def make_narrow(experiment: Experiment) -> list[str]:
+    """Overrides that make its network the smallest of its kind."""
+    if experiment.model.name == "mobilenet_v3":
+        narrow = ["model.width=0.1"]
+    else:
+        narrow = [f"model.block_filters={[4] * len(experiment.model.block_filters)}"]
+    return [*narrow, f"model.head.hidden_units={[8] * len(experiment.model.head.hidden_units)}"]
+
+
+def write_source(experiment: Experiment, path: Path) -> list[str]:
+    """Write what the experiment starts from, of random weights and other classes, if anything."""
+    if experiment.recipe.fine_tuning is None:
+        return []
+    keras.utils.set_random_seed(1)
+    build_classifier(experiment, ["one", "two", "three"]).save(path)
+    return [f"recipe.fine_tuning.source={path}"]
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
 def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) -> None:
     whole = load_experiment(path)
     overrides = [
         *mock_data(whole, folder, tmp_path),
-        f"model.block_filters={[4] * len(whole.model.block_filters)}",
-        f"model.head.hidden_units={[8] * len(whole.model.head.hidden_units)}",
+        *make_narrow(whole),
         "recipe.batch_size=4",
     ]
+    overrides += write_source(load_experiment(path, overrides), tmp_path / "source.keras")
     experiment = load_experiment(path, overrides)
     data, augment = experiment.data, experiment.augment
     data_set, clips, _ = load_clips(data, experiment.audio, experiment.seed)
@@ -201,12 +257,14 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
         training=True,
         augment_waveform=build_waveform_augment(augment, experiment.audio),
         draw=build_feature_draw(augment),
-        mix_batch=build_waveform_mixup(augment),
+        mix_batch=build_batch_mix(augment),
     )
     keras.utils.set_random_seed(experiment.seed)
     model = build_classifier(experiment, data_set.label_names)
-    precision = experiment.distribution.precision
-    optimizer = build_optimizer(experiment.recipe, pipeline.num_batches, precision)
+    tuned = experiment.recipe.fine_tuning
+    tuning = prepare_fine_tuning(model, tuned, None if tuned is None else find_source(tuned))
+    precision, factors = experiment.distribution.precision, tuning.rate_factors
+    optimizer = build_optimizer(experiment.recipe, pipeline.num_batches, precision, factors)
     optimizer.build(model.trainable_variables)
     before = [np.array(variable) for variable in model.trainable_variables]
     train_step = build_train_step(model, optimizer, tf.distribute.get_strategy(), experiment)

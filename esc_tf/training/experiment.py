@@ -258,22 +258,26 @@ def _training_pipeline(experiment: Experiment, split: Split, num_classes: int) -
     )
 
 
-def describe_start(experiment: Experiment) -> str:
+def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = False) -> str:
     """Check everything that a training would meet first, and say in lines what it would do.
 
     Decoded audio is cached; nothing else is written.
+
+    Args:
+        experiment: the whole configuration.
+        run: where it would go.
+        resume: whether it would go on with what is there.
 
     Raises:
         EscTfError: as ``train_experiment`` would at its start.
     """
     devices = build_devices(experiment.distribution, connect=False)
-    config = experiment.recipe.fine_tuning
-    source = None if config is None else find_source(config)
+    source = _find_source(experiment, run, resume)
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
     split = split_experiment(experiment, clips)
     training = _training_pipeline(experiment, split, len(data_set.label_names))
     model = build_classifier(experiment, data_set.label_names)
-    tuning = prepare_fine_tuning(model, config, source)
+    tuning = prepare_fine_tuning(model, experiment.recipe.fine_tuning, source)
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     recipe = experiment.recipe
     return "\n".join(

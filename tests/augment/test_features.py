@@ -13,7 +13,12 @@ from esc_tf.augment import (
 )
 from esc_tf.augment.features import find_masked
 from esc_tf.config import AugmentConfig
-from esc_tf.config.augment import FrequencyMaskConfig, MixupConfig, TimeMaskConfig
+from esc_tf.config.augment import (
+    FrequencyMaskConfig,
+    MixupConfig,
+    TimeMaskConfig,
+    WaveMixConfig,
+)
 
 NUM_DRAWS = 1000
 BATCH, TIME, FREQUENCY, CLASSES = 6, 30, 20, 4
@@ -146,6 +151,14 @@ class MixupTest(FeatureTestCase):
         else:
             self.assert_probability(np.sum(weights < 1), probability)
 
+    def test_weights_of_at_least_half_are_the_larger_of_both(self):
+        plain, larger = (
+            draw_many(AugmentConfig(mixup=MixupConfig(alpha=0.3, at_least_half=at_least_half)))
+            for at_least_half in (False, True)
+        )
+        expected = np.maximum(plain["draw/mixup_weight"], 1.0 - plain["draw/mixup_weight"])
+        self.assertAllEqual(larger["draw/mixup_weight"], expected)
+
     @parameterized.parameters(False, True)
     def test_features_and_labels_are_mixed_alike(self, jit_compile):
         augment = AugmentConfig(mixup=MixupConfig(alpha=1.0))
@@ -227,6 +240,7 @@ class DrawTest(FeatureTestCase):
             "frequency_mask": FrequencyMaskConfig(),
             "time_mask": TimeMaskConfig(),
             "mixup": MixupConfig(),
+            "wave_mix": WaveMixConfig(probability=1.0),
         }
         together = draw_many(AugmentConfig(**kinds), 20)
         for key, values in draw_many(AugmentConfig(**kinds), 20).items():

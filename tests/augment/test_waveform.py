@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 from scipy import signal, stats
 
 from esc_tf.augment import build_waveform_augment
-from esc_tf.augment.waveform import NoiseGenerator, apply_gain, mix_noise, shift_waveform
+from esc_tf.augment.waveform import (
+    NoiseGenerator,
+    apply_gain,
+    mix_noise,
+    roll_waveform,
+    shift_waveform,
+)
 from esc_tf.config import AudioConfig, AugmentConfig
-from esc_tf.config.augment import GainConfig, NoiseConfig, TimeShiftConfig
+from esc_tf.config.augment import GainConfig, NoiseConfig, RollConfig, TimeShiftConfig
 
 RATE_HZ = 16000
 NUM_SAMPLES = 8000
@@ -149,6 +157,42 @@ class TimeShiftTest(WaveformTestCase):
         self.assertGreater(stats.kstest(shifts, uniform.cdf).pvalue, 0.01)
 
 
+class RollTest(WaveformTestCase):
+    @parameterized.parameters(
+        (0, 5, [1, 2, 3, 4, 5, 0, 0]),
+        (2, 5, [4, 5, 1, 2, 3, 0, 0]),
+        (-2, 5, [3, 4, 5, 1, 2, 0, 0]),
+        (5, 5, [1, 2, 3, 4, 5, 0, 0]),
+        (-13, 7, [7, 1, 2, 3, 4, 5, 6]),
+        (3, 1, [1, 0, 0, 0, 0, 0, 0]),
+    )
+    def test_what_leaves_comes_in_again_and_the_padding_stays(self, shift, valid, expected):
+        waveform = tf.constant([n if n <= valid else 0 for n in range(1, 8)], tf.float32)
+        rolled = roll_waveform(waveform, tf.constant(valid), tf.constant(shift))
+        self.assertAllEqual(rolled, expected)
+
+    def find_shifts(self, rolled, valid):
+        """How far each row was rolled, from its correlation with the clip."""
+        spectra = np.fft.rfft(rolled[:, :valid]) * np.conj(np.fft.rfft(self.waveform[:valid]))
+        shifts = np.argmax(np.fft.irfft(spectra, valid), axis=1)
+        for row, shift in zip(rolled, shifts, strict=True):
+            self.assertAllEqual(row[:valid], np.roll(self.waveform[:valid], shift))
+            self.assertAllEqual(row[valid:], np.zeros(NUM_SAMPLES - valid))
+        return shifts
+
+    @parameterized.parameters(NUM_SAMPLES, 5001)
+    def test_every_shift_of_the_clip_is_equally_likely(self, valid):
+        shifts = self.find_shifts(self.augment_many(valid=valid, roll=RollConfig()), valid)
+        self.assertGreater(stats.kstest(shifts / valid, "uniform").pvalue, 0.01)
+
+    def test_shifts_in_seconds_fill_their_range_in_both_directions(self):
+        config = RollConfig(max_shift_s=0.125)
+        shifts = self.find_shifts(self.augment_many(roll=config), NUM_SAMPLES)
+        shifts = np.where(shifts > NUM_SAMPLES // 2, shifts - NUM_SAMPLES, shifts)
+        self.assertAllInRange(shifts, -2000, 2000)
+        self.assertGreater(stats.kstest((shifts + 2000) / 4000, "uniform").pvalue, 0.01)
+
+
 class GainTest(WaveformTestCase):
     @parameterized.parameters((6.0, 1.9952623), (-20.0, 0.1), (0.0, 1.0))
     def test_gain_in_db(self, gain_db, factor):
@@ -169,6 +213,7 @@ class WaveformAugmentTest(WaveformTestCase):
         "noise": NoiseConfig,
         "time_shift": TimeShiftConfig,
         "gain": GainConfig,
+        "roll": RollConfig,
     }
 
     @parameterized.product(kind=tuple(KINDS), probability=(0.0, 0.3, 1.0))
@@ -190,9 +235,9 @@ class WaveformAugmentTest(WaveformTestCase):
         together = self.augment_many(
             **{name: kind(probability=0.5) for name, kind in self.KINDS.items()}
         )
-        any_drawn = drawn["noise"] | drawn["time_shift"] | drawn["gain"]
+        any_drawn = np.any(list(drawn.values()), axis=0)
         self.assertAllEqual((together != self.waveform).any(axis=1), any_drawn)
-        for one, other in (("noise", "gain"), ("noise", "time_shift"), ("gain", "time_shift")):
+        for one, other in itertools.combinations(self.KINDS, 2):
             self.assert_probability(np.sum(drawn[one] & drawn[other]), NUM_DRAWS, 0.25)
 
     def test_noise_keeps_its_snr_after_shift_and_gain(self):

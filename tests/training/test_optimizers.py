@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
 
 from esc_tf.config.recipe import RecipeConfig
 from esc_tf.training.optimizers import EpochSchedule, build_learning_rate, build_optimizer
@@ -61,6 +63,33 @@ class LearningRateTest(tf.test.TestCase):
         for epoch in range(5, 20):
             self.assertAllClose(rates[epoch], np.full(4, 0.85 ** (epoch - 4)), rtol=1e-5)
 
+    def test_exponential_warmup_is_laine_and_ailas_and_the_way_down_ends_where_it_is_told(
+        self,
+    ) -> None:
+        recipe = _recipe(
+            optimizer={"name": "adam", "learning_rate": 6e-5},
+            schedule={
+                "name": "warmup_linear",
+                "warmup": "exponential",
+                "warmup_epochs": 4.0,
+                "decay_epochs": 10.0,
+                "final_fraction": 0.01,
+            },
+        )
+        rates = _rates(recipe, 10) / 6e-5
+        done = np.arange(1, 41) / 40
+        np.testing.assert_allclose(rates[:40], np.exp(-5.0 * (1.0 - done) ** 2), rtol=1e-5)
+        self.assertAllClose(rates[[40, 90, 140]], [1.0, 0.505, 0.01], rtol=1e-5)
+        self.assertAllClose(rates[140:], np.full(60, 0.01), rtol=1e-5)
+
+    def test_stepwise_counts_optimiser_steps_and_no_epochs(self) -> None:
+        schedule = {"name": "stepwise", "decay": 0.9, "every_steps": 100}
+        recipe = _recipe(optimizer={"name": "adam", "learning_rate": 1e-4}, schedule=schedule)
+        for steps_per_epoch in (17, 40):
+            rates = _rates(recipe, steps_per_epoch)
+            expected = 1e-4 * 0.9 ** (np.arange(len(rates)) // 100)
+            np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
     def test_constant_and_plateau_are_plain_numbers(self) -> None:
         for name in ("constant", "reduce_on_plateau"):
             self.assertEqual(build_learning_rate(_recipe(schedule={"name": name}), 3), 1e-3)
@@ -82,6 +111,81 @@ class OptimizerTest(tf.test.TestCase):
         self.assertEqual(type(adamw).__name__, "AdamW")
         scaled = build_optimizer(_recipe(), 1, "mixed_float16")
         self.assertEqual(type(scaled).__name__, "LossScaleOptimizer")
+        self.assertFalse(adamw.amsgrad)
+        amsgrad = build_optimizer(_recipe(optimizer={"name": "adam", "amsgrad": True}), 1)
+        self.assertTrue(amsgrad.amsgrad)
+
+    def test_amsgrad_by_hand(self) -> None:
+        options = {"name": "adam", "learning_rate": 0.1, "amsgrad": True, "epsilon": 1e-8}
+        optimizer = build_optimizer(_recipe(optimizer=options), 1)
+        variable = keras.Variable([1.0])
+        optimizer.build([variable])
+        value, m, v, largest = 1.0, 0.0, 0.0, 0.0
+        for step, gradient in enumerate((2.0, 0.1, 0.1, -0.3), start=1):
+            optimizer.apply([tf.constant([gradient])], [variable])
+            m = 0.9 * m + 0.1 * gradient
+            v = 0.999 * v + 0.001 * gradient**2
+            largest = max(largest, v)
+            rate = 0.1 * math.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+            value -= rate * m / (math.sqrt(largest) + 1e-8)
+            self.assertAllClose(variable.numpy(), [value], rtol=1e-5)
+
+
+class RateFactorTest(tf.test.TestCase, parameterized.TestCase):
+    FACTORS = (1.0, 0.1, 0.0625)
+    START = (1.0, -2.0, 0.5)
+
+    def train(
+        self, options: dict, factors: tuple[float, ...] | None, precision: str = "float32"
+    ) -> tuple[np.ndarray, keras.optimizers.Optimizer]:
+        """Some steps on three scalars; returns their path ``(steps, 3)``."""
+        recipe = _recipe(optimizer=options, schedule={"name": "exponential", "decay": 0.5})
+        optimizer = build_optimizer(recipe, 2, precision, factors)
+        variables = [keras.Variable([start]) for start in self.START]
+        optimizer.build(variables)
+        path = []
+        for gradients in np.random.default_rng(0).normal(size=(6, 3, 1)):
+            scaled = optimizer.scale_loss(tf.constant(gradients, tf.float32))
+            optimizer.apply(list(scaled), variables)
+            path.append([float(variable.numpy()[0]) for variable in variables])
+        return np.array(path), optimizer
+
+    @parameterized.parameters(
+        {"name": "adam", "learning_rate": 0.1},
+        {"name": "adam", "learning_rate": 0.1, "amsgrad": True},
+        {"name": "sgd", "learning_rate": 0.1, "clip_norm": 0.5},
+        {"name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "nesterov": False},
+    )
+    def test_each_variable_moves_by_its_share(self, **options: object) -> None:
+        # Without weight decay a step does not depend on where the variable is.
+        plain, _ = self.train(options, None)
+        path, _ = self.train(options, self.FACTORS)
+        moved, expected = path - self.START, (plain - self.START) * self.FACTORS
+        np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-6)
+        self.assertAllEqual(path[:, 0], plain[:, 0])
+
+    @parameterized.parameters("adam", "sgd")
+    def test_decoupled_weight_decay_is_scaled_too(self, name: str) -> None:
+        options = {"name": name, "learning_rate": 0.1, "weight_decay": 0.2}
+        plain, _ = self.train(options, None)
+        ones, _ = self.train(options, (1.0, 1.0, 1.0))
+        self.assertAllClose(ones, plain, rtol=1e-6)
+        # A tenth of the rate is a tenth of the rate, decay included.
+        slow, _ = self.train({**options, "learning_rate": 0.01}, None)
+        path, _ = self.train(options, (0.1, 0.1, 0.1))
+        self.assertAllClose(path, slow, rtol=1e-5)
+
+    def test_loss_scaling_wraps_it(self) -> None:
+        options = {"name": "adam", "learning_rate": 0.1}
+        plain, _ = self.train(options, self.FACTORS)
+        scaled, optimizer = self.train(options, self.FACTORS, "mixed_float16")
+        self.assertEqual(type(optimizer).__name__, "LossScaleOptimizer")
+        self.assertAllClose(scaled, plain, rtol=1e-5)
+
+    def test_a_factor_for_each_variable_is_needed(self) -> None:
+        optimizer = build_optimizer(_recipe(), 1, rate_factors=[1.0])
+        with self.assertRaisesRegex(ValueError, "1 factors were given, but there are 2 variables"):
+            optimizer.build([keras.Variable([0.0]), keras.Variable([0.0])])
 
 
 if __name__ == "__main__":

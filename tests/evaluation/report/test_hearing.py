@@ -23,6 +23,8 @@ _ALL_KINDS = {
     "frequency_mask": {"probability": 0.0, "max_bands": 8},
     "time_mask": {"probability": 0.0, "max_frames": 16},
     "mixup": {"probability": 0.0},
+    "roll": {"probability": 0.0},
+    "wave_mix": {"probability": 0.0},
 }
 
 
@@ -75,6 +77,10 @@ class HearingTest(tf.test.TestCase):
         self.assertAllClose(
             found["mixup"], MIXUP_WEIGHT * clean + (1 - MIXUP_WEIGHT) * other, atol=1e-3
         )
+        means = [item.waveform - item.waveform.mean() for item in (sound, partner)]
+        mixed = MIXUP_WEIGHT * means[0] + (1 - MIXUP_WEIGHT) * means[1]
+        expected = compute_stages(model.front_end, Sound(mixed, 4000)).features
+        self.assertAllClose(found["wave_mix"], expected, atol=1e-3)
         masked_bands = np.all(found["frequency_mask"] == found["frequency_mask"][:1], axis=0)
         self.assertEqual(masked_bands.sum(), 8)
         self.assertAllEqual(found["frequency_mask"][:, ~masked_bands], clean[:, ~masked_bands])

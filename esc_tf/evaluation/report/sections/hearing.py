@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from esc_tf.audio.filterbanks import mel_filterbank
 from esc_tf.augment.features import apply_feature_augment, build_feature_draw
-from esc_tf.augment.mixup import mix_rows
+from esc_tf.augment.mixup import WAVE_MIX_WEIGHT, build_wave_mix, mix_rows
 from esc_tf.augment.waveform import build_waveform_augment
 from esc_tf.config import AugmentConfig, Experiment
-from esc_tf.config.augment import MixupConfig
+from esc_tf.config.augment import MixupConfig, WaveMixConfig
 from esc_tf.evaluation.report.audio_snippets import encode_audio
 from esc_tf.evaluation.report.figures.sounds import draw_spectrogram
 from esc_tf.evaluation.report.findings import Findings, Sound, read_sounds
@@ -34,7 +34,7 @@ from esc_tf.tasks.classifier import Classifier
 
 # Mixup draws its weight anew for each clip; this one lets both sounds be seen.
 MIXUP_WEIGHT = 0.7
-_WAVEFORM_KINDS = ("time_shift", "noise", "gain")
+_WAVEFORM_KINDS = ("time_shift", "noise", "gain", "roll")
 _MASK_KINDS = ("frequency_mask", "time_mask")
 _UNITS = {"db": "dB", "log": "ln power"}
 _NORMALIZED_UNITS = {
@@ -235,8 +235,8 @@ def _draw_augmentations(
     clean = _extract(model, sound.waveform, sound.num_samples)
     rows = []
     for name, augmented in augment_sound(model, experiment, sound, other).items():
-        if name == "mixup" and augment.mixup is not None and partner is not None:
-            explanation = _explain_mixup(augment.mixup, findings, partner)
+        if name in ("mixup", "wave_mix") and partner is not None:
+            explanation = _explain_mix(getattr(augment, name), findings, partner)
         else:
             explanation = _explain(getattr(augment, name))
             explanation += " Shown at its widest." if name in _MASK_KINDS else ""
@@ -274,7 +274,7 @@ def augment_sound(
         model: its front end makes the features.
         experiment: says which kinds there are; draws come from its seed.
         sound: the clip.
-        partner: the clip that mixup mixes in, ``1 - MIXUP_WEIGHT`` of it; None: no mixup.
+        partner: the clip that is mixed in, ``1 - MIXUP_WEIGHT`` of it; None: nothing is.
     """
     augment, found = experiment.augment, {}
     for stream, kind in enumerate((*_WAVEFORM_KINDS, *_MASK_KINDS)):
@@ -300,9 +300,21 @@ def augment_sound(
             batch = clean[tf.newaxis, ..., tf.newaxis]
             masked = apply_feature_augment(batch, tf.zeros([1, 1]), drawn, alone)[0]
             found[kind] = masked.numpy()[0, :, :, 0]
-    if augment.mixup is not None and partner is not None:
-        weights = tf.constant([MIXUP_WEIGHT, MIXUP_WEIGHT])
-        pair = (sound, partner)
+    if partner is None:
+        return found
+    weights, pair = tf.constant([MIXUP_WEIGHT, MIXUP_WEIGHT]), (sound, partner)
+    wave_mix = build_wave_mix(augment)
+    if wave_mix is not None:
+        batch = {
+            "waveform": tf.constant(np.stack([item.waveform for item in pair])),
+            "num_samples": tf.constant([item.num_samples for item in pair]),
+            "label": tf.eye(2),
+            WAVE_MIX_WEIGHT: weights,
+        }
+        mixed_batch = wave_mix(batch)
+        mixed, num_samples = (mixed_batch[key][0].numpy() for key in ("waveform", "num_samples"))
+        found["wave_mix"] = _extract(model, mixed, num_samples)
+    if augment.mixup is not None:
         # Row 0 is mixed with the last row, which here is the partner.
         if augment.mixup.on == "waveform":
             waveforms = tf.constant(np.stack([item.waveform for item in pair]))
@@ -321,10 +333,14 @@ def _explain(section: Any) -> str:
     for key, value in section.model_dump(exclude={"probability"}).items():
         if isinstance(value, tuple):
             shown = f"{value[0]:g} to {value[1]:g}" if value[0] != value[1] else f"{value[0]:g}"
+        elif value is None:
+            words.append(f"{key.removesuffix('_s').replace('_', ' ')}: none")
+            continue
         else:
             shown = ", ".join(value) if isinstance(value, list) else str(value)
-        quantity = key.removesuffix("_db").replace("_", " ").replace("snr", "SNR")
-        words.append(f"{quantity} {shown}" + (" dB" if key.endswith("_db") else ""))
+        unit = next((unit for unit in ("dB", "s") if key.endswith(f"_{unit.lower()}")), "")
+        quantity = key.removesuffix(f"_{unit.lower()}").replace("_", " ").replace("snr", "SNR")
+        words.append(f"{quantity} {shown} {unit}".rstrip())
     return "; ".join(words) + "."
 
 
@@ -337,12 +353,13 @@ def _find_partner(findings: Findings, position: int) -> int | None:
     return int(different[0] if len(different) else others[0])
 
 
-def _explain_mixup(mixup: MixupConfig, findings: Findings, partner: int) -> str:
+def _explain_mix(mix: MixupConfig | WaveMixConfig, findings: Findings, partner: int) -> str:
     record = findings.clips[partner].record
+    on = mix.on if isinstance(mix, MixupConfig) else "waveform"
     return (
         f"{MIXUP_WEIGHT:.0%} this clip and {1 - MIXUP_WEIGHT:.0%} {record.clip_id} "
-        f"({record.label_name}), mixed as {mixup.on}; training mixes with probability "
-        f"{mixup.probability:g} and draws the weight from Beta({mixup.alpha:g}, {mixup.alpha:g})."
+        f"({record.label_name}), mixed as {on}; training mixes with probability "
+        f"{mix.probability:g} and draws the weight from Beta({mix.alpha:g}, {mix.alpha:g})."
     )
 
 

@@ -1,0 +1,450 @@
+"""Fine-tuning: what is taken from the source, what is frozen, and that a run stands on its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl.testing import parameterized
+
+from esc_tf.config import Experiment, build_experiment
+from esc_tf.config.loading import merge
+from esc_tf.config.recipe import FineTuningConfig
+from esc_tf.errors import CheckpointError, ConfigError, RequestError
+from esc_tf.tasks.classifier import Classifier, build_classifier, load_classifier
+from esc_tf.training.experiment import describe_start
+from esc_tf.training.fine_tuning import (
+    FineTuning,
+    find_source,
+    keep_statistics,
+    prepare_fine_tuning,
+    unfreeze,
+)
+from esc_tf.training.run_directory import RunDirectory
+from tests.config.base import problems_with
+from tests.tiny import TINY, tiny_experiment
+from tests.training.test_experiment import TrainingTestCase, without_times
+
+_THREE = ("one", "two", "three")
+_MOBILENET: dict[str, Any] = {"name": "mobilenet_v3", "width": 0.1, "head": {"hidden_units": [8]}}
+
+
+def build(labels: tuple[str, ...] = _THREE, seed: int = 0, **sections: Any) -> Classifier:
+    keras.utils.set_random_seed(seed)
+    return build_classifier(build_experiment(merge(TINY, sections)), labels)
+
+
+def read_weights(model: Classifier) -> dict[str, list[np.ndarray]]:
+    parts = (model.backbone, model.head)
+    return {
+        layer.name: layer.get_weights() for part in parts for layer in part.layers if layer.weights
+    }
+
+
+def is_equal(mine: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(mine, theirs, strict=True))
+
+
+class FineTuningTestCase(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(tempfile.mkdtemp())
+
+    def save(self, model: Classifier) -> str:
+        # Batch statistics as no fresh model has them.
+        rng = np.random.default_rng(0)
+        for weight in model.backbone.non_trainable_variables:
+            if "moving" in weight.path:
+                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        path = self.folder / "source.keras"
+        model.save(path)
+        return str(path)
+
+    def prepare(self, model: Classifier, source: str | None, **options: Any) -> FineTuning:
+        config = FineTuningConfig(source=source or "none.keras", **options)
+        return prepare_fine_tuning(model, config, find_source(config) if source else None)
+
+
+class WeightsTest(FineTuningTestCase):
+    def test_other_classes_take_all_but_the_logits(self) -> None:
+        donor = build(_THREE, seed=1)
+        source = self.save(donor)
+        model = build(("a", "b"))
+        before = read_weights(model)
+        tuning = self.prepare(model, source)
+        after, wanted = read_weights(model), read_weights(donor)
+        for name in wanted.keys() - {"logits"}:
+            self.assertTrue(is_equal(after[name], wanted[name]), name)
+        self.assertTrue(is_equal(after["logits"], before["logits"]))
+        self.assertRegex(
+            tuning.lines[0],
+            r"weights from .*source.keras \(SHA-256 [0-9a-f]{12}…\): backbone, head_dense1; "
+            r"fresh: logits \(its 3 classes are not these 2\)",
+        )
+        self.assertIsNone(tuning.rate_factors)
+        # The same number of other names is another set of classes too.
+        other = build(("one", "three", "two"))
+        self.assertIn("fresh: logits", self.prepare(other, source).lines[0])
+
+    def test_the_same_classes_take_everything(self) -> None:
+        donor = build(seed=1, model={"head": {"dropout": 0.1}})
+        model = build()
+        tuning = self.prepare(model, self.save(donor))
+        self.assertIn("nothing is fresh", tuning.lines[0])
+        waveform = np.random.default_rng(0).normal(size=(2, 4000)).astype(np.float32)
+        self.assertAllEqual(model(waveform)["logits"], donor(waveform)["logits"])
+
+    def test_another_head_takes_the_backbone_alone(self) -> None:
+        donor = build(seed=1, model={"head": {"hidden_units": [32, 16]}})
+        model = build()
+        before = read_weights(model)
+        tuning = self.prepare(model, self.save(donor))
+        after, wanted = read_weights(model), read_weights(donor)
+        for name, values in after.items():
+            taken = before if name in ("head_dense1", "logits") else wanted
+            self.assertTrue(is_equal(values, taken[name]), name)
+        self.assertIn("fresh: head_dense1, logits (its head is another one)", tuning.lines[0])
+
+    def test_another_kind_of_head_takes_the_backbone_alone(self) -> None:
+        source = self.save(build(model=_MOBILENET, seed=1))
+        fully_convolutional = {**_MOBILENET, "head": {"kind": "fully_convolutional"}}
+        model = build(model=fully_convolutional)
+        tuning = self.prepare(model, source)
+        self.assertIn("fresh: logits_conv, logits_bn (its head is another one)", tuning.lines[0])
+        again = build(model=fully_convolutional, seed=2)
+        self.assertIn("nothing is fresh", self.prepare(again, self.save(model)).lines[0])
+
+    def test_length_precision_and_dropout_may_differ(self) -> None:
+        donor = build(seed=1, audio={"duration_s": 1.0}, front_end={"num_frames": 50})
+        model = build(distribution={"precision": "mixed_bfloat16"}, model={"head": {"dropout": 0}})
+        self.prepare(model, self.save(donor))
+        self.assertTrue(is_equal(model.backbone.get_weights(), donor.backbone.get_weights()))
+
+    @parameterized.parameters(
+        ({"front_end": {"hop_length": 64}}, [r"front_end.hop_length is 128 here and 64 in the"]),
+        ({"audio": {"sample_rate_hz": 4000}, "front_end": {"fmax_hz": 2000.0}},
+         [r"front_end.sample_rate_hz is 8000 here and 4000 in", r"front_end.fmax_hz is"]),
+        ({"model": {"block_filters": [8, 12]}},
+         [r"block2_conv1.filters is 16 here and 12 in the source"]),
+        ({"model": {"block_filters": [8]}}, [r"layer block2_conv1 is here and not in the source"]),
+        ({"model": {"convs_per_block": 2}}, [r"layer block1_conv2 is in the source and not here"]),
+        ({"model": _MOBILENET}, [r"\d+ more differences of this kind"]),
+    )  # fmt: skip
+    def test_another_network_or_front_end_is_refused(
+        self, sections: dict[str, Any], expected: list[str]
+    ) -> None:
+        if "block_filters" in sections.get("model", {}):
+            sections = merge(sections, {"model": {"squeeze_excitation_blocks": []}})
+        source = self.save(build(**sections))
+        model = build(model={"squeeze_excitation_blocks": []})
+        before = read_weights(model)
+        with self.assertRaises(RequestError) as caught:
+            self.prepare(model, source)
+        for pattern in expected:
+            self.assertRegex(str(caught.exception), pattern)
+        self.assertLessEqual(len(caught.exception.problems), 9)
+        for name, values in read_weights(model).items():
+            self.assertTrue(is_equal(values, before[name]), name)
+
+    def test_a_source_that_is_not_there_or_no_model(self) -> None:
+        for source, words in (
+            (self.folder / "none.keras", "no such file; name a .keras file"),
+            (self.folder, "holds no model.keras"),
+        ):
+            with self.assertRaisesRegex(RequestError, words):
+                find_source(FineTuningConfig(source=str(source)))
+        (self.folder / "text.keras").write_text("text")
+        with self.assertRaisesRegex(CheckpointError, "damaged or not a .keras file"):
+            self.prepare(build(), str(self.folder / "text.keras"))
+
+
+class LayerTest(FineTuningTestCase):
+    def test_patterns_are_globs_over_layers_with_weights(self) -> None:
+        model = build(model=_MOBILENET)
+        tuning = self.prepare(
+            model,
+            None,
+            frozen=["stem*", "block[1-3]_*", "se4_*"],
+            learning_rates={"*": 0.1, "block1[0-5]_*": 0.5, "logits": 2.0},
+            freeze_batch_norm=True,
+        )
+        frozen = {layer.name for layer in tuning.frozen}
+        self.assertContainsSubset({"stem_conv", "stem_bn", "block3_project_bn"}, frozen)
+        self.assertContainsSubset({"se4_dense1", "se4_dense2"}, frozen)
+        self.assertNoCommonElements(frozen, {"block4_project_conv", "block10_expand_conv"})
+        self.assertEqual(
+            [layer for layer in model.backbone.layers if not layer.trainable], tuning.frozen
+        )
+        # Of several patterns the last one counts.
+        by_path = dict(
+            zip([v.path for v in model.trainable_variables], tuning.rate_factors, strict=True)
+        )
+        self.assertNotIn("stem_conv/kernel", by_path)
+        self.assertEqual(by_path["block4_project_conv/kernel"], 0.1)
+        self.assertEqual(by_path["block10_expand_bn/gamma"], 0.5)
+        self.assertEqual(by_path["se5_dense1/bias"], 0.1)
+        self.assertEqual(by_path["logits/bias"], 2.0)
+        self.assertEqual(by_path["head_dense1/kernel"], 0.1)
+        self.assertRegex(
+            tuning.lines[-1],
+            # At this width blocks 1 to 4 expand nothing: 2 + 3 * 4 + 2 layers; 2 + 15 * 2 + 11 norms.
+            r"fine-tuning: 16 of 104 layers with weights are frozen, 848 parameters; \* learns "
+            r"at 0.1 of the rate; .*; 43 batch norms keep their statistics",
+        )
+        unfreeze(tuning)
+        self.assertTrue(all(layer.trainable for layer in model.backbone.layers))
+
+    @parameterized.parameters(
+        ({"frozen": ["block[1-"]}, r"frozen: 'block\[1-' matches no layer with weights"),
+        ({"frozen": ["blok1_*"]}, "'blok1_\\*' matches no layer with weights; did you mean 'block"),
+        ({"learning_rates": {"logit": 0.1}}, "learning_rates: 'logit' matches .*'logits'"),
+        ({"frozen": ["head_dropout"]}, "'head_dropout' matches no layer with weights"),
+        ({"frozen": ["*"]}, "frozen: leaves no layer to train"),
+        ({"frozen": ["block1*"], "learning_rates": {"block1_conv?": 0.1}},
+         r"learning_rates: 'block1_conv\?' matches frozen layers alone"),
+    )  # fmt: skip
+    def test_patterns_that_do_nothing_are_refused(
+        self, options: dict[str, Any], words: str
+    ) -> None:
+        model = build()
+        with self.assertRaisesRegex(RequestError, words):
+            self.prepare(model, None, **options)
+        self.assertTrue(all(layer.trainable for layer in model.backbone.layers))
+
+    def test_all_such_patterns_come_at_once(self) -> None:
+        with self.assertRaises(RequestError) as caught:
+            self.prepare(build(), None, frozen=["a", "b"], learning_rates={"c": 1.0})
+        self.assertLen(caught.exception.problems, 3)
+
+    def test_nothing_configured(self) -> None:
+        self.assertEqual(prepare_fine_tuning(build(), None, None), FineTuning())
+
+    def test_statistics_are_kept_while_inside_and_the_layers_are_as_before(self) -> None:
+        layer = keras.layers.BatchNormalization()
+        values = tf.random.stateless_normal([64, 3], [1, 2]) + 4.0
+        layer.build(values.shape)
+        fresh = layer(values, training=False)
+        with keep_statistics([layer]):
+            with tf.GradientTape() as tape:
+                inside = layer(values, training=True)
+                loss = tf.reduce_sum(inside**2)
+            gradients = tape.gradient(loss, layer.trainable_variables)
+            self.assertAllEqual(inside, fresh)
+            self.assertAllEqual(layer.moving_mean, [0.0] * 3)
+            self.assertLen([g for g in gradients if g is not None], 2)
+        self.assertNotIn("call", vars(layer))
+        self.assertNotAllClose(layer(values, training=True), fresh)
+        self.assertNotAllClose(layer.moving_mean, [0.0] * 3)
+
+
+class TrainingTest(TrainingTestCase):
+    """Whole runs that begin with the weights of another run."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.train("source", self.experiment(recipe={"epochs": 1}))
+        self.source = self.folder / "source"
+
+    def tuned(self, *, recipe: dict[str, Any] | None = None, **options: Any) -> Experiment:
+        options = {"source": str(self.source), **options}
+        return self.experiment(recipe={"epochs": 3, **(recipe or {}), "fine_tuning": options})
+
+    def weights(self, name: str) -> dict[str, list[np.ndarray]]:
+        return read_weights(load_classifier(self.folder / name))
+
+    def test_frozen_layers_stay_bit_by_bit_and_the_others_move(self) -> None:
+        experiment = self.tuned(frozen=["block1*"], recipe={"select": "last"})
+        self.train("run", experiment)
+        before, after = self.weights("source"), self.weights("run")
+        for name, values in before.items():
+            self.assertEqual(is_equal(values, after[name]), name.startswith("block1"), name)
+        # The model that is stored trains wholly again.
+        model = load_classifier(self.folder / "run")
+        self.assertTrue(all(layer.trainable for layer in model.backbone.layers))
+        facts = RunDirectory(self.folder / "run").read_resolved()[1]["fine_tuning"]
+        self.assertEqual(facts["source"], str(self.source / "model.keras"))
+        self.assertRegex(facts["sha256"], "^[0-9a-f]{64}$")
+
+    def test_kept_statistics_stay_while_scales_train(self) -> None:
+        experiment = self.tuned(freeze_batch_norm=True, recipe={"select": "last"})
+        self.train("run", experiment)
+        before, after = self.weights("source"), self.weights("run")
+        for name in ("block1_bn1", "block2_bn1"):
+            gamma, beta, mean, variance = (
+                np.array_equal(*pair) for pair in zip(before[name], after[name], strict=True)
+            )
+            self.assertEqual((gamma, beta, mean, variance), (False, False, True, True))
+
+    def test_rates_are_multiplied(self) -> None:
+        # One step of plain gradient descent without anything that draws.
+        recipe = {
+            "epochs": 1,
+            "batch_size": 60,
+            "select": "last",
+            "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "nesterov": False},
+            "schedule": {"name": "constant"},
+        }
+        moved = []
+        for name, rates in (("plain", {}), ("slow", {"*": 0.25, "logits": 1.0})):
+            self.train(name, self.tuned(learning_rates=rates, recipe=recipe))
+            before, after = self.weights("source"), self.weights(name)
+            moved.append({key: after[key][0] - before[key][0] for key in before})
+        plain, slow = moved
+        self.assertAllEqual(slow["logits"], plain["logits"])
+        for name in ("block1_conv1", "block2_bn1", "head_dense1"):
+            self.assertGreater(np.abs(plain[name]).max(), 1e-4)
+            self.assertAllClose(slow[name], 0.25 * plain[name], rtol=1e-3, atol=1e-7)
+
+    def test_resume_needs_no_source_and_goes_on_bit_by_bit(self) -> None:
+        options = {
+            "frozen": ["block1_conv1"],
+            "learning_rates": {"block2*": 0.1},
+            "freeze_batch_norm": True,
+        }
+        whole = self.train("whole", self.tuned(**options))
+
+        class Interrupt(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+                if epoch == 1:
+                    raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            self.train("parts", self.tuned(**options), callbacks=[Interrupt()])
+        shutil.rmtree(self.source)
+        run = RunDirectory(self.folder / "parts")
+        self.assertIn("1 of 8 layers", describe_start(self.tuned(**options), run, resume=True))
+        resumed = self.train("parts", self.tuned(**options), resume=True)
+        self.assertEqual(without_times(resumed.history), without_times(whole.history))
+        for name, values in self.weights("whole").items():
+            self.assertTrue(is_equal(values, self.weights("parts")[name]), name)
+
+    def test_without_a_checkpoint_resume_begins_with_the_same_source_or_not_at_all(self) -> None:
+        class Interrupt(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+                raise KeyboardInterrupt
+
+        whole = self.train("whole", self.tuned())
+        with self.assertRaises(KeyboardInterrupt):
+            self.train("parts", self.tuned(), callbacks=[Interrupt()])
+        file, kept = self.source / "model.keras", self.folder / "kept.keras"
+        shutil.copy(file, kept)
+        load_classifier(file).save(file)
+        with self.assertRaisesRegex(RequestError, "is not what it was when the run began"):
+            self.train("parts", self.tuned(), resume=True)
+        shutil.copy(kept, file)
+        resumed = self.train("parts", self.tuned(), resume=True)
+        self.assertEqual(without_times(resumed.history), without_times(whole.history))
+
+    def test_a_request_that_cannot_be_met_leaves_nothing_behind(self) -> None:
+        for options in ({"source": "nowhere.keras"}, {"frozen": ["blok*"]}):
+            with self.assertRaises(RequestError):
+                self.train("run", self.tuned(**options))
+            self.assertFalse((self.folder / "run").exists())
+
+    def test_a_dry_run_says_what_would_be_taken(self) -> None:
+        run = RunDirectory(self.folder / "run")
+        text = describe_start(self.tuned(frozen=["block1*"]), run)
+        self.assertRegex(text, r"weights from \S*source \(SHA-256 .*; nothing is fresh")
+        self.assertIn("fine-tuning: 2 of 8 layers with weights are frozen, 104 parameters", text)
+
+
+_TWO_DEVICES = """
+import json, sys
+import keras, tensorflow as tf
+from esc_tf.training.experiment import train_experiment
+from esc_tf.training.run_directory import RunDirectory
+from esc_tf.tasks.classifier import load_classifier
+from tests.tiny import tiny_experiment
+
+folder = sys.argv[1]
+result = {}
+for name, distribution in {
+    "source": {"strategy": "mirrored", "logical_cpu_devices": 2},
+    "two": {"strategy": "mirrored", "logical_cpu_devices": 2},
+    "one": {"strategy": "one_device"},
+}.items():
+    # Kept statistics and no dropout: the mathematics of one and of two devices is the same.
+    recipe = {"epochs": 2, "schedule": {"name": "constant"}, "select": "last",
+              "optimizer": {"name": "adam", "learning_rate": 0.01, "weight_decay": 0.1}}
+    if name != "source":
+        recipe["fine_tuning"] = {
+            "source": f"{folder}/source", "frozen": ["block1_conv1"], "freeze_batch_norm": True,
+            "learning_rates": {"*": 0.1, "logits": 1.0}}
+    sections = dict(model={"head": {"dropout": 0.0}}, augment={"mixup": None}, recipe=recipe,
+                    distribution=distribution)
+    run = RunDirectory(f"{folder}/{name}")
+    trained = train_experiment(tiny_experiment(folder + "/cache", **sections), run,
+                               report=lambda line: None)
+    result[name] = [line["loss"] for line in trained.history]
+    model = load_classifier(run.path)
+    result[name + "_moved"] = {
+        key: keras.ops.convert_to_numpy(model.backbone.get_layer(key).weights[0]).sum().item()
+        for key in ("block1_conv1", "block2_conv1")}
+print("RESULT" + json.dumps(result))
+"""
+
+
+def test_two_devices_fine_tune_like_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_DEVICES, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.split("RESULT", 1)[1])
+    # Measured: losses 3e-8 apart, sums of weights 1e-7.
+    assert result["two"] == pytest.approx(result["one"], rel=1e-5)
+    moved = {name: result[f"{name}_moved"] for name in ("source", "one", "two")}
+    for name in ("one", "two"):
+        assert moved[name]["block1_conv1"] == moved["source"]["block1_conv1"]
+        assert moved[name]["block2_conv1"] != moved["source"]["block2_conv1"]
+    assert moved["two"]["block2_conv1"] == pytest.approx(moved["one"]["block2_conv1"], rel=1e-5)
+
+
+# --- configuration
+
+
+def test_the_section_is_checked_without_a_network() -> None:
+    (problem,) = problems_with("recipe.fine_tuning={source: a.keras, freezed: [x]}")
+    assert problem.startswith("recipe.fine_tuning.freezed: unknown key; did you mean 'frozen'?")
+    (problem,) = problems_with("recipe.fine_tuning={frozen: ['stem*']}")
+    assert problem == "recipe.fine_tuning.source: is required"
+    (problem,) = problems_with(
+        "recipe.fine_tuning={source: a, frozen: [x], learning_rates: {x: 0.1}}"
+    )
+    assert "learning_rates and frozen both hold 'x'" in problem
+    (problem,) = problems_with("recipe.fine_tuning={source: a, learning_rates: {x: 0}}")
+    assert problem.startswith("recipe.fine_tuning.learning_rates.x: must be above 0")
+
+
+def test_order_of_patterns_survives_a_file(tmp_path: Path) -> None:
+    rates = {"z*": 0.1, "*": 0.5, "a": 1.0}
+    recipe = {"fine_tuning": {"source": "a.keras", "learning_rates": rates}}
+    experiment = tiny_experiment(str(tmp_path), recipe=recipe)
+    run = RunDirectory(tmp_path / "run")
+    run.claim(resume=False)
+    run.write_resolved(experiment, {})
+    stored = run.read_resolved()[0].recipe.fine_tuning
+    assert stored is not None
+    assert list(stored.learning_rates.items()) == list(rates.items())
+    run.release()
+
+
+def test_no_source_is_needed_where_nothing_is_fine_tuned() -> None:
+    with pytest.raises(ConfigError):
+        tiny_experiment("cache", recipe={"fine_tuning": {}})
+    assert tiny_experiment("cache").recipe.fine_tuning is None
+
+
+if __name__ == "__main__":
+    tf.test.main()
