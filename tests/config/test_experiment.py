@@ -28,6 +28,28 @@ from tests.config.base import build_with, problems_with
             ["data.validation=null", "recipe.schedule={name: reduce_on_plateau}"],
             "recipe.schedule.monitor: validation_loss needs data.validation",
         ),
+        (
+            ["model={name: cnn10, embedding_units: null}"],
+            "model.embedding_dropout: acts before the dense layer",
+        ),
+        (
+            ["model={name: cnn10, head: {kind: attention}}"],
+            "model.head.kind: attention reads the last feature map",
+        ),
+        (
+            ["model.head={kind: fully_convolutional, hidden_units: [8]}"],
+            "model.head.hidden_units: belongs to kind mlp, and fully_convolutional would ignore it",
+        ),
+        (["model.head={kind: attention, dropout: 0.5}"], "model.head.dropout: belongs to kind mlp"),
+        (
+            ["model.head={kind: attention, activation: hard_swish}"],
+            "model.head.activation: belongs to kind mlp",
+        ),
+        (["model.head.num_heads=2"], "model.head.num_heads: belongs to kind attention, and mlp"),
+        (
+            ["model.head={activation: hard_swish, hidden_units: []}"],
+            "model.head.activation: follows hidden layers",
+        ),
         (["distribution.xla=true"], "distribution.xla: XLA has no repeatable gradient"),
     ],
 )
@@ -50,6 +72,12 @@ def test_all_contradictions_come_at_once() -> None:
         ["data.validation=5", "data.test_fold=4"],
         ["data.validation=null", "recipe.early_stopping={monitor: loss}"],
         ["data.test_fold=null"],
+        ["model={name: cnn10, embedding_units: null, embedding_dropout: 0.0}"],
+        ["model={name: cnn10, embedding_units: null, embedding_dropout: 0.0,"
+         " head: {kind: attention, num_heads: 2, dropout: 0.0}}"],
+        # A resolved file names every option.
+        ["model={name: tfnet, head: {kind: fully_convolutional, hidden_units: [], activation: relu,"
+         " dropout: 0.0, num_heads: 4}}"],
         ["distribution={xla: true, deterministic: false}"],
     ],
 )  # fmt: skip

@@ -42,6 +42,16 @@ def test_all_problems_come_at_once() -> None:
          "shards, synthetic)"),
         ("model.name=se_cn", "model: unknown name 'se_cn'; did you mean 'se_cnn'? "
          "(known: se_cnn, mobilenet_v3, cnn10, tfnet)"),
+        ("model.head.kind=atention", "model.head.kind: must be 'mlp', 'fully_convolutional' or "
+         "'attention', not 'atention'; did you mean 'attention'?"),
+        ("model={name: mobilenet_v3, widht: 1.0}",
+         "model.widht: unknown key; did you mean 'width'?"),
+        ("model={name: mobilenet_v3, width: 0.05}", "model.width: must be at least 0.1, not 0.05"),
+        ("model={name: mobilenet_v3, strides: [2, 2, 2]}", "model.strides: has too few items"),
+        ("model={name: mobilenet_v3, strides: [2, 2, 2, 3]}",
+         "model.strides.3: must be 1 or 2, not 3"),
+        ("model={name: tfnet, input_norm: true}",
+         "model.input_norm: unknown key (known here: name, block_filters, head)"),
         ("recipe.schedule={patience: 3}",
          "recipe.schedule: needs a 'name' that says which kind it is"),
         ("data.name=esc50", "data.root: is required"),

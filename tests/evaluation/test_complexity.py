@@ -83,6 +83,48 @@ class PublishedNetworkTest(tf.test.TestCase):
         self.assertEqual(json.loads(json.dumps(self.complexity)), self.complexity)
 
 
+class AnyLengthTest(tf.test.TestCase):
+    def measure(self, model: dict, duration_s: float = 10.0) -> dict:
+        experiment = build_experiment(
+            {
+                "name": "any_length",
+                "audio": {"sample_rate_hz": 32000, "duration_s": duration_s},
+                "data": {"name": "synthetic"},
+                "front_end": {"name": "log_mel", "n_fft": 1024, "hop_length": 320},
+                "model": model,
+            }
+        )
+        return measure_complexity(experiment, [f"class_{index}" for index in range(527)])
+
+    def test_mobilenet_v3_has_the_published_multiply_adds(self) -> None:
+        head = {"activation": "hard_swish", "dropout": 0.2}
+        # Published for 10 s: 0.11 G at width 0.4, 0.54 G at width 1.0.
+        for width, units, published in ((0.4, 512, 0.11), (1.0, 1280, 0.54)):
+            own_head = {**head, "hidden_units": [units]}
+            model = {"name": "mobilenet_v3", "width": width, "head": own_head}
+            whole = self.measure(model)
+            self.assertEqual(round(whole["multiply_adds"] / 1e9, 2), published)
+            half = self.measure(model, duration_s=5.0)
+            self.assertBetween(whole["multiply_adds"] / half["multiply_adds"], 1.9, 2.0)
+            self.assertEqual(half["feature_shape"], [501, 128, 1])
+            parts = {part["name"]: part for part in half["parts"]}
+            self.assertEqual(parts["block15"]["output_shape"], [16, 4, int(160 * width)])
+
+    def test_attention_branches_are_parts_of_their_own(self) -> None:
+        names = [part["name"] for part in self.measure({"name": "tfnet"})["parts"]]
+        self.assertEqual(names[:3], ["block1", "frequency_attention1", "time_attention1"])
+        self.assertEqual(names[-1], "head")
+
+    def test_a_head_on_a_feature_map_is_counted_at_every_position(self) -> None:
+        model = {"name": "mobilenet_v3", "width": 0.1, "head": {"kind": "fully_convolutional"}}
+        head = self.measure(model)["parts"][-1]
+        self.assertEqual(head["multiply_adds"], 32 * 4 * 96 * 527)
+        self.assertEqual(head["output_shape"], [527])
+        model["head"] = {"kind": "attention", "num_heads": 2}
+        head = self.measure(model)["parts"][-1]
+        self.assertEqual(head["multiply_adds"], 32 * 96 * 527 * 4)
+
+
 class SmallNetworkTest(tf.test.TestCase):
     def test_by_hand(self) -> None:
         # Features 32 x 24; block 1: 8 filters, block 2: 16 with attention, head 16, 10 classes.

@@ -8,9 +8,9 @@ import tensorflow as tf
 from absl.testing import parameterized
 from keras import layers
 
-from esc_tf.config import SECNNConfig
+from esc_tf.config import MobileNetV3Config, SECNNConfig, TFNetConfig
 from esc_tf.evaluation.receptive_field import ReceptiveField, measure_receptive_fields
-from esc_tf.models import build_se_cnn
+from esc_tf.models import build_mobilenet_v3, build_se_cnn, build_tfnet
 
 
 def seen_in_gradients(model: keras.Model, name: str, position: tuple[int, int]) -> tuple[int, int]:
@@ -62,3 +62,25 @@ class ReceptiveFieldTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(fields["se5_scale"], fields["block5_pool"])
         self.assertIsNone(fields["se5_gate"])
         self.assertIsNone(fields["embedding"])
+
+    def test_mobilenet_v3(self) -> None:
+        config = MobileNetV3Config(name="mobilenet_v3", width=0.1)
+        fields = measure_receptive_fields(build_mobilenet_v3(config, (None, 128, 1)))
+        self.assertEqual(fields["stem_activation"], ReceptiveField((3, 3), (2, 2)))
+        # 3 x 3, stride 2; 3 x 3; 3 x 3, stride 2; 3 x 3; 5 x 5, stride 2.
+        self.assertEqual(fields["block4_depthwise_conv"], ReceptiveField((35, 35), (8, 8)))
+        self.assertEqual(fields["se4_scale"], fields["block4_depthwise_conv"])
+        self.assertIsNone(fields["se4_dense2"])
+        # The input is added to what sees more.
+        self.assertEqual(fields["block5_add"], fields["block5_depthwise_conv"])
+        self.assertEqual(fields["final_activation"], ReceptiveField((595, 595), (32, 32)))
+        self.assertIsNone(fields["embedding"])
+
+    def test_branches_of_attention_see_what_they_scale(self) -> None:
+        config = TFNetConfig(name="tfnet", block_filters=[2, 2])
+        fields = measure_receptive_fields(build_tfnet(config, (None, 16, 1)))
+        self.assertEqual(fields["block1_bn2"].size, (5, 5))
+        self.assertIsNone(fields["time_attention1_gate"])
+        self.assertEqual(fields["time_attention1_out_bn"], fields["block1_bn2"])
+        self.assertEqual(fields["block1_fusion_activation"], fields["block1_bn2"])
+        self.assertEqual(fields["block2_pool"], ReceptiveField((16, 16), (4, 4)))

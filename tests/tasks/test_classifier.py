@@ -103,6 +103,26 @@ class OutputsTest(tf.test.TestCase, parameterized.TestCase):
             tiny_classifier(model={"block_filters": [2] * 8})
 
     @parameterized.parameters(
+        ({"name": "mobilenet_v3", "width": 0.1}, {}, True),
+        ({"name": "mobilenet_v3", "width": 0.1}, {"num_frames": 32}, False),
+        ({}, {}, False),
+    )
+    def test_any_length_takes_a_free_backbone_and_a_free_front_end(
+        self, model: dict, front_end: dict, expected: bool
+    ) -> None:
+        classifier = tiny_classifier(model=model, front_end=front_end)
+        self.assertEqual(classifier.any_length, expected)
+
+    def test_a_clip_of_another_length_has_the_outputs_it_would_have_had_alone(self) -> None:
+        short = tiny_classifier(audio={"duration_s": 0.25}, model={"name": "cnn10", "head": {}})
+        long = tiny_classifier(model={"name": "cnn10", "head": {}})
+        long.set_weights(short.get_weights())
+        self.assertTrue(long.any_length)
+        waveform = clips()[:, :2000]
+        self.assertAllEqual(long(waveform)["logits"], short(waveform)["logits"])
+        self.assertNotAllClose(long(clips())["logits"], short(waveform)["logits"])
+
+    @parameterized.parameters(
         ({"output": "argmax"}, "softmax, sigmoid"), ({"label_names": ()}, "at least one class")
     )
     def test_refuses_settings_it_cannot_follow(self, change, message) -> None:

@@ -51,3 +51,15 @@ class ConvBlockTest(tf.test.TestCase):
                 "block1_pool",
             ],
         )
+
+    def test_averages_where_asked(self) -> None:
+        features = keras.Input((7, 6, 3))
+        block = conv_block(features, 4, 1, name="block1", pool="average")
+        model = keras.Model(features, block)
+        before = keras.Model(features, model.get_layer("block1_relu1").output)
+        values = np.random.default_rng(0).normal(size=(1, 7, 6, 3)).astype(np.float32)
+        maps = before(values).numpy()[0, :6]
+        expected = maps.reshape(3, 2, 3, 2, 4).mean(axis=(1, 3))
+        self.assertGreater(expected.max(), 0.1)
+        # measured: 0
+        self.assertAllClose(model(values)[0], expected, rtol=0, atol=1e-6)
