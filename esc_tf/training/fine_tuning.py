@@ -234,15 +234,16 @@ def _hidden_layers(head: keras.Model) -> dict[str, Any]:
 
 
 def _compare_layers(mine: keras.Model, theirs: keras.Model) -> Iterator[str]:
-    """One sentence for each layer that one of two backbones has and for each that differs."""
+    """What one of two backbones has alone, and one sentence for each layer that differs."""
     here, there = (
         {layer.name: layer for layer in model.layers if not _is_only_for_training(layer)}
         for model in (mine, theirs)
     )
-    for name in here.keys() - there.keys():
-        yield f"layer {name} is here and not in the source"
-    for name in there.keys() - here.keys():
-        yield f"layer {name} is in the source and not here"
+    for where, one, other in (("here", here, there), ("in the source", there, here)):
+        alone = [name for name in one if name not in other]
+        if alone:
+            shown = ", ".join(alone[:_MOST_NAMES]) + (", …" if len(alone) > _MOST_NAMES else "")
+            yield f"{len(alone)} layers are {where} alone: {shown}"
     for name, layer in here.items():
         if name not in there:
             continue
