@@ -161,21 +161,26 @@ def save_converted(classifier: Classifier, out: Path) -> float:
         Relative difference of the reloaded classifier's logits on a fixed clip of noise.
 
     Raises:
-        CheckpointError: the reloaded classifier computes something else; nothing is written.
+        CheckpointError: the reloaded classifier computes something else, or what it computes is
+            not finite; nothing is written.
         OSError: it cannot be written.
     """
     audio = classifier.audio
     num_samples = int(audio["sample_rate_hz"] * audio["duration_s"])
     noise = np.random.default_rng(0).normal(0.0, 0.1, (1, num_samples)).astype(np.float32)
+    expected = np.asarray(classifier(noise)["logits"])
+    if not np.isfinite(expected).all():
+        raise CheckpointError(
+            f"{out}: the model makes logits of noise that are not finite, so it was not kept; is "
+            "the checkpoint whole?"
+        )
     differences = []
 
     def write(path: Path) -> None:
         classifier.save(path)
-        expected = np.asarray(classifier(noise)["logits"])
         found = np.asarray(load_classifier(path)(noise)["logits"])
         difference = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-        # Written so that a difference which is not a number is one.
-        if not difference <= _RELOAD_TOLERANCE:
+        if not difference <= _RELOAD_TOLERANCE:  # nor if it is not a number
             raise CheckpointError(
                 f"{out}: the saved model computes other logits (relative difference "
                 f"{difference:.1e}), so it was not kept"

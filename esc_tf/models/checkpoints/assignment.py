@@ -154,7 +154,10 @@ def _place(target: str, weights: Mapping[str, Any]) -> str:
 def _find_bad_values(name: str, tensor: np.ndarray) -> Iterator[str]:
     if not np.issubdtype(tensor.dtype, np.floating):
         yield f"{name} holds {tensor.dtype}, not floating-point numbers"
-    elif not np.isfinite(tensor.astype(np.float32)).all():
+        return
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite in it
+        is_finite = np.isfinite(tensor.astype(np.float32)).all()
+    if not is_finite:
         yield f"{name} holds values that are not finite; the checkpoint is damaged"
 
 
