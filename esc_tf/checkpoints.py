@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -223,7 +224,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
     if published.model is not None:
         print(
             f"convert with: --model {published.model} --variant {published.variant} "
-            f"--source {_shown(path)!r} --out {arguments.name}.keras"
+            f"--source {shlex.quote(str(path))} --out {arguments.name}.keras"
         )
     return EXIT_DONE
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from esc_tf.errors import CheckpointError
-from esc_tf.models.checkpoints.storage import BFLOAT16, decode_numbers, item_bytes
+from esc_tf.models.checkpoints.storage import (
+    BFLOAT16,
+    check_sizes,
+    count_numbers,
+    decode_numbers,
+    item_bytes,
+)
 
 _TYPES = {
     "F64": "<f8",
@@ -26,7 +31,6 @@ _TYPES = {
 }
 _LENGTH_BYTES = 8
 _NOTES = "__metadata__"
-_MOST_AXES = 16
 
 
 def starts_like_safetensors(start: bytes, file_bytes: int) -> bool:
@@ -62,16 +66,15 @@ def _read_tensor(name: str, entry: Any, numbers: memoryview) -> np.ndarray:
     damaged = CheckpointError(f"its entry {name:.80} cannot be; the file is damaged")
     try:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        sizes = [*shape, start, stop]
     except (TypeError, KeyError, ValueError):
         raise damaged from None
-    if not all(type(size) is int and size >= 0 for size in sizes) or len(shape) > _MOST_AXES:
-        raise damaged
+    for sizes in (shape, [start], [stop]):
+        check_sizes(sizes)
     if not isinstance(dtype, str) or dtype not in _TYPES:
         raise CheckpointError(
             f"its tensor {name:.80} has the type {dtype!r:.20}, not one of {', '.join(_TYPES)}"
         )
-    num_bytes = math.prod(shape) * item_bytes(_TYPES[dtype])
-    if not num_bytes or stop - start != num_bytes or stop > len(numbers):
+    num_bytes = count_numbers(shape) * item_bytes(_TYPES[dtype])
+    if stop - start != num_bytes or stop > len(numbers):
         raise damaged
     return decode_numbers(numbers[start:stop], _TYPES[dtype]).reshape(shape)

@@ -12,8 +12,9 @@ import numpy as np
 from esc_tf.errors import CheckpointError
 
 BFLOAT16 = "bfloat16"
+# Beyond these no size in a file is taken for true.
 _MOST_AXES = 16
-_LARGEST_AXIS = 2**31
+_LARGEST_SIZE = 2**40
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,35 @@ def decode_numbers(content: bytes | memoryview, dtype: str, big_endian: bool = F
     return numbers
 
 
+def check_sizes(sizes: Any) -> None:
+    """Check a shape, strides or an offset, before anything is computed with them.
+
+    Raises:
+        CheckpointError: they are no sizes, or no array could have them.
+    """
+    if (
+        not isinstance(sizes, Sequence)
+        or isinstance(sizes, str)
+        or len(sizes) > _MOST_AXES
+        or not all(type(size) is int and 0 <= size < _LARGEST_SIZE for size in sizes)
+    ):
+        raise CheckpointError(
+            f"a tensor has a shape, strides or an offset that cannot be ({sizes!r:.80}); the file "
+            "is damaged"
+        )
+
+
+def count_numbers(shape: Sequence[int]) -> int:
+    """How many numbers a checked shape has room for.
+
+    Raises:
+        CheckpointError: no array could have it; an empty one, too, can have axes that are too long.
+    """
+    if math.prod(max(size, 1) for size in shape) >= _LARGEST_SIZE:
+        raise CheckpointError(f"a tensor has a shape that cannot be ({shape!r:.80})")
+    return math.prod(shape)
+
+
 def make_view(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorView:
     """Check what a file says about a tensor.
 
@@ -74,16 +104,10 @@ def make_view(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorView
     if not isinstance(storage, Storage):
         raise CheckpointError("a tensor has no storage; the file is damaged")
     for sizes in (shape, strides, (offset,)):
-        if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) > _MOST_AXES:
-            raise CheckpointError("a tensor's shape is no list of sizes; the file is damaged")
-        if not all(type(size) is int and 0 <= size < _LARGEST_AXIS for size in sizes):
-            raise CheckpointError(
-                f"a tensor has sizes, strides or an offset that cannot be ({tuple(sizes)!r:.80}); "
-                "the file is damaged"
-            )
+        check_sizes(sizes)
     if len(shape) != len(strides):
         raise CheckpointError("a tensor has other numbers of axes and strides; the file is damaged")
-    count = math.prod(shape)
+    count = count_numbers(shape)
     # Strides of 0 let a few bytes stand for a tensor of any size, which no weight needs.
     last = offset + sum((size - 1) * step for size, step in zip(shape, strides, strict=True))
     available = storage.stop - storage.start
