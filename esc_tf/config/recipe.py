@@ -119,7 +119,8 @@ class FineTuningConfig(Section):
     ``source`` is a ``.keras`` file or a finished run's directory. It must have this experiment's
     backbone and front end; all of its weights but those that depend on the classes are taken, and
     those as well where the label names are equal. The first checkpoint makes a run independent of
-    the source.
+    the source. To train the head first and all layers afterwards, fine-tune twice: the first run's
+    directory is the second one's source.
 
     Patterns are shell globs over names of layers (``stem*``, ``block[1-6]_*``, ``logits``).
     ``frozen`` layers keep their weights and batch statistics. ``learning_rates`` multiplies the
