@@ -1,4 +1,4 @@
-"""Measure a trained run: ``python -m esc_tf.evaluate --run-dir DIR [--data-root DIR]``."""
+"""Measure a run or a model on labelled clips: ``python -m esc_tf.evaluate --run-dir DIR``."""
 
 from __future__ import annotations
 
@@ -7,31 +7,65 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from esc_tf.command import quiet_import, run_command
+from esc_tf.config import (
+    AnyDataConfig,
+    AudioConfig,
+    Esc50DataConfig,
+    FolderDataConfig,
+    UrbanSound8KDataConfig,
+)
+from esc_tf.config.label_map import load_label_map
 from esc_tf.errors import EXIT_DONE, DataError, RequestError
 
 if TYPE_CHECKING:
-    from esc_tf.data import DataSet
+    import numpy as np
+
+    from esc_tf.data import BadClip, DataSet
+    from esc_tf.evaluation.predictions import Predictions
+
+_BATCH_SIZE = 32
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m esc_tf.evaluate", description="Measure a trained run on labelled clips."
+        prog="python -m esc_tf.evaluate",
+        description="Measure a trained run, or any model, on labelled clips. With a label map, a "
+        "model is measured on classes that it was never trained on.",
     )
-    parser.add_argument("--run-dir", required=True, metavar="DIR", help="a finished run")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run-dir", metavar="DIR", help="a finished run")
+    what.add_argument(
+        "--model", metavar="FILE", help="a .keras file, to be measured on --data-root"
+    )
     parser.add_argument(
         "--data-root",
         metavar="DIR",
-        help="another folder in the same layout; its clips whose classes the model knows",
+        help="a folder of labelled clips, in the run's layout or, with --model, in that of ESC-50, "
+        "UrbanSound8K or one folder a class; its clips whose classes the model or the map knows",
     )
     parser.add_argument(
         "--fold",
         type=int,
         metavar="K",
         help="clips of this fold (default: the run's test fold; with --data-root every fold)",
+    )
+    parser.add_argument(
+        "--label-map",
+        metavar="FILE",
+        help="with --model: the data's classes, each made of the model's labels, which are then "
+        "read as these: YAML `labels: {dog: [Dog, Bark]}`",
+    )
+    parser.add_argument(
+        "--duration",
+        type=float,
+        metavar="S",
+        help="with --model: seconds that clips are padded or cut to, for a model that takes any "
+        "length (default: the model's own)",
     )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     return parser
@@ -52,19 +86,34 @@ def select_fold(data_set: DataSet, fold: int) -> DataSet:
     return replace(data_set, records=records)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    with quiet_import():
-        import tensorflow as tf
+def recognize_layout(root: str) -> AnyDataConfig:
+    """The layout of a folder of labelled clips, by the table that lies in it.
 
-        from esc_tf.data import (
-            build_dataset,
-            load_clips,
-            load_data_set,
-            load_known_data_set,
-        )
-        from esc_tf.evaluation.metrics import compute_metrics, format_metrics
-        from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
-        from esc_tf.evaluation.workers import Workers
+    Args:
+        root: a folder in ESC-50's or UrbanSound8K's layout, else one with a folder a class.
+    """
+    folder = Path(root).expanduser()
+    if (folder / "meta" / "esc50.csv").is_file():
+        return Esc50DataConfig(name="esc50", root=root)
+    if (folder / "metadata" / "UrbanSound8K.csv").is_file():
+        return UrbanSound8KDataConfig(name="urbansound8k", root=root)
+    return FolderDataConfig(name="folder", root=root)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.model is not None:
+        if arguments.data_root is None:
+            raise RequestError("--model needs --data-root, a folder of labelled clips")
+        return _measure_model(arguments)
+    for name in ("label_map", "duration"):
+        if getattr(arguments, name) is not None:
+            raise RequestError(f"--{name.replace('_', '-')} goes with --model; leave it out")
+    return _measure_run(arguments)
+
+
+def _measure_run(arguments: argparse.Namespace) -> int:
+    with quiet_import():
+        from esc_tf.data import load_data_set, load_known_data_set
         from esc_tf.tasks.classifier import load_classifier
         from esc_tf.training.run_directory import RunDirectory
 
@@ -85,28 +134,76 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"note: the run has trained or validated on fold {fold}", file=sys.stderr)
     if fold is not None:
         data_set = select_fold(data_set, fold)
-    _, clips, bad = load_clips(data, experiment.audio, experiment.seed, data_set)
+    found, bad = _hear(model, data, experiment.audio, data_set, experiment.recipe.batch_size)
+    _print_metrics(found.labels, found.probabilities, model.label_names, bad, arguments.json)
+    return EXIT_DONE
 
+
+def _measure_model(arguments: argparse.Namespace) -> int:
+    label_map = None if arguments.label_map is None else load_label_map(arguments.label_map)
+    data = recognize_layout(arguments.data_root)
+
+    with quiet_import():
+        from esc_tf.data import load_known_data_set
+        from esc_tf.evaluation.heard_clips import choose_length
+        from esc_tf.evaluation.label_mapping import map_scores
+        from esc_tf.tasks.classifier import load_classifier
+
+    model = load_classifier(arguments.model)
+    audio = choose_length(model, arguments.duration)
+    class_names = model.label_names if label_map is None else label_map.class_names
+    groups = None if label_map is None else label_map.find_labels(model.label_names)
+    data_set = load_known_data_set(data, arguments.data_root, class_names)
+    if arguments.fold is not None:
+        data_set = select_fold(data_set, arguments.fold)
+    found, bad = _hear(model, data, audio, data_set, _BATCH_SIZE)
+    scores = found.probabilities if groups is None else map_scores(found.probabilities, groups)
+    _print_metrics(found.labels, scores, class_names, bad, arguments.json)
+    return EXIT_DONE
+
+
+def _hear(
+    model: Any, data: AnyDataConfig, audio: AudioConfig, data_set: DataSet, batch_size: int
+) -> tuple[Predictions, Sequence[BadClip]]:
+    """What the model says of all clips, and the bad files that were skipped."""
+    import tensorflow as tf
+
+    from esc_tf.data import build_dataset, load_clips
+    from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
+    from esc_tf.evaluation.workers import Workers
+
+    _, clips, bad = load_clips(data, audio, seed=0, data_set=data_set)
     batches = build_dataset(
         clips,
-        audio=experiment.audio,
-        num_classes=len(model.label_names),
-        batch_size=experiment.recipe.batch_size,
+        audio=audio,
+        num_classes=len(data_set.label_names),
+        batch_size=batch_size,
         training=False,
     )
     strategy = tf.distribute.get_strategy()
-    found = predict_data_set(build_predict_step(model, strategy), batches, Workers(strategy))
-    metrics = compute_metrics(found.labels.argmax(axis=1), found.probabilities, model.label_names)
+    step = build_predict_step(model, strategy)
+    return predict_data_set(step, batches, Workers(strategy)), bad
+
+
+def _print_metrics(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    class_names: Sequence[str],
+    bad: Sequence[BadClip],
+    as_json: bool,
+) -> None:
+    from esc_tf.evaluation.metrics import compute_metrics, format_metrics
+
+    metrics = compute_metrics(labels.argmax(axis=1), scores, class_names)
     metrics["skipped_files"] = [
         {"clip": item.record.clip_id, "reason": item.reason} for item in bad
     ]
-    if arguments.json:
+    if as_json:
         print(json.dumps(metrics, allow_nan=False))
     else:
         print(format_metrics(metrics))
         if bad:
             print(f"{len(bad)} bad files skipped")
-    return EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

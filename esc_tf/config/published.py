@@ -70,7 +70,7 @@ class PublishedFile:
 # The sections below are those of configs/front_end and configs/model, which are not installed with
 # the package; a test holds that they say the same. AudioSet's clips last 10 s, and shorter ones
 # were filled up with silence behind them.
-_AUDIOSET_AUDIO = {"sample_rate_hz": 32000, "duration_s": 10.0, "pad": "end", "crop": "start"}
+_AUDIOSET_AUDIO = {"sample_rate_hz": 32000, "duration_s": 10.0, "pad": "silence", "crop": "start"}
 _EFFICIENTAT_FRONT_END: dict[str, Any] = {
     "name": "log_mel",
     "pre_emphasis": 0.97,

@@ -17,8 +17,9 @@ def fit_length(
     Args:
         waveform: ``(samples,)`` float32, at least one sample.
         num_samples_wanted: samples of the result.
-        pad: where a shorter clip lies: ``end`` (zeros behind it), ``center`` (zeros on both
-            sides, the odd one behind) or ``repeat`` (again and again, the last time cut off).
+        pad: where a shorter clip lies: ``end`` and ``silence`` (zeros behind it), ``center``
+            (zeros on both sides, the odd one behind) or ``repeat`` (again and again, the last
+            time cut off).
         crop: which part of a longer clip is kept: ``start``, ``center`` or ``random``.
         offset_fraction: for ``random``: where the part starts, from 0 (the first place possible)
             to 1 (the last), as a number in [0, 1); None takes the centre.
@@ -49,4 +50,5 @@ def fit_length(
         valid = tf.constant(wanted, tf.int32)
     else:
         waveform = tf.pad(waveform, [[0, wanted - valid]])
+        valid = tf.constant(wanted, tf.int32) if pad == "silence" else valid
     return tf.ensure_shape(waveform, (wanted,)), valid

@@ -11,6 +11,7 @@ class FitLengthTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         # length, pad, crop, expected samples, valid
         (3, "end", "start", [1, 2, 3, 0, 0, 0, 0], 3),
+        (3, "silence", "start", [1, 2, 3, 0, 0, 0, 0], 7),
         (3, "center", "start", [0, 0, 1, 2, 3, 0, 0], 7),
         (4, "center", "start", [0, 1, 2, 3, 4, 0, 0], 7),
         (3, "repeat", "start", [1, 2, 3, 1, 2, 3, 1], 7),
@@ -28,7 +29,9 @@ class FitLengthTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(num_samples, valid)
         self.assertEqual(num_samples.dtype, tf.int32)
 
-    @parameterized.product(pad=("end", "center", "repeat"), crop=("start", "center", "random"))
+    @parameterized.product(
+        pad=("end", "silence", "center", "repeat"), crop=("start", "center", "random")
+    )
     def test_a_clip_of_the_right_length_is_left_as_it_is(self, pad, crop):
         waveform = tf.range(7, dtype=tf.float32)
         fitted, num_samples = fit_length(waveform, 7, pad, crop, tf.constant(0.9))
