@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import shlex
 import sys
@@ -271,9 +272,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _report_conversion(conversion: Any, num_classes: int, labels: Path | None) -> list[str]:
     report, audio = conversion.report, conversion.classifier.audio
-    trainable = sum(
-        weight.shape.num_elements() for weight in conversion.classifier.trainable_weights
-    )
+    trainable = sum(math.prod(weight.shape) for weight in conversion.classifier.trainable_weights)
     lines = [f"used {len(report.used)} tensors: {trainable:,} trainable parameters"]
     lines += [f"ignored {count}: {reason}" for reason, count in report.count_reasons().items()]
     lines += [f"kept {path}: {reason}" for path, reason in report.kept.items()]
