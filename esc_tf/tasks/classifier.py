@@ -15,6 +15,7 @@ from esc_tf.config import Experiment, HeadConfig
 from esc_tf.errors import CheckpointError, EscTfError, RequestError
 from esc_tf.frontends import build_front_end
 from esc_tf.models import build_backbone
+from esc_tf.models.folding import fold_batch_norms
 from esc_tf.models.precision import precision_scope
 from esc_tf.registry import look_up
 from esc_tf.tasks.heads import EMBEDDING, build_head
@@ -146,6 +147,17 @@ class Classifier(keras.Model):
         values = self.backbone(features, training=training)
         outputs = self.head(values[self.head_source], training=training)
         return {**outputs, "embedding": ops.cast(values[EMBEDDING], "float32")}
+
+    def fold_batch_norms(self) -> Classifier:
+        """A classifier of its own for inference, with the same outputs to rounding, but faster.
+
+        See ``esc_tf.models.folding``: layers with the names of batch norms and of the convolutions
+        before them are not there any more, those of ``activation_names`` are.
+        """
+        backbone = fold_batch_norms(self.backbone)
+        folded = Classifier(self.front_end, backbone, **self._settings, name=self.name)
+        folded.head.set_weights(self.head.get_weights())
+        return folded
 
     def compute_activations(self, inputs: Any, names: Sequence[str]) -> dict[str, Any]:
         """Values inside the network for some waveforms, without dropout.

@@ -25,7 +25,9 @@ class HardSwish(keras.layers.Layer):
     """
 
     def call(self, inputs: Any) -> Any:
-        return inputs * ops.relu6(inputs + 3.0) * (1.0 / 6.0)
+        # Bracketed so that TensorFlow on a CPU makes it a part of the convolution before it, where
+        # nothing but a bias stands between the two.
+        return inputs * (ops.relu6(inputs + 3.0) * (1.0 / 6.0))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
