@@ -2,92 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 import tensorflow as tf
 
 from esc_tf import evaluate, predict
-from esc_tf.config import build_experiment
-from esc_tf.config.loading import merge
 from esc_tf.tasks.classifier import load_classifier
-from esc_tf.training.experiment import train_experiment
-from esc_tf.training.run_directory import RunDirectory
-from tests.tiny import TINY
-
-_RATE_HZ = 8000
-_LABELS = ("low", "middle", "high")
-_TONES_HZ = (300.0, 900.0, 2700.0)
+from tests.trained_tones import LABELS, RATE_HZ, TrainedTonesCase, call, write_tones
 
 
-def write_tones(root: Path, folds: tuple[int, ...], labels: tuple[str, ...] = _LABELS) -> None:
-    """A folder in ESC-50's layout: two noisy tones a class and fold."""
-    (root / "audio").mkdir(parents=True)
-    (root / "meta").mkdir()
-    rng = np.random.default_rng(0)
-    time_s = np.arange(int(0.5 * _RATE_HZ)) / _RATE_HZ
-    rows = ["filename,fold,target,category,esc10,src_file,take"]
-    for fold in folds:
-        for target, label in enumerate(labels):
-            for take in "AB":
-                hz = _TONES_HZ[target % 3] * rng.uniform(0.95, 1.05)
-                tone = 0.5 * np.sin(2 * np.pi * hz * time_s) + 0.01 * rng.normal(size=time_s.size)
-                name = f"{fold}-{fold}{target}{take}-{take}-{target}.wav"
-                soundfile.write(root / "audio" / name, tone, _RATE_HZ)
-                rows.append(f"{name},{fold},{target},{label},False,{fold}{target}{take},{take}")
-    (root / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
-
-
-def call(command: Any, *arguments: str) -> tuple[int, str, str]:
-    """Run a command in this process; return its exit code, stdout and stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = command.main(list(arguments))
-    return code, out.getvalue(), err.getvalue()
-
-
-class TrainedRunTest(tf.test.TestCase):
-    folder: Path
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.folder = Path(tempfile.mkdtemp())
-        cls.addClassCleanup(shutil.rmtree, cls.folder)
-        write_tones(cls.folder / "tones", (1, 2, 3, 4))
-        experiment = build_experiment(
-            merge(
-                TINY,
-                {
-                    "data": {
-                        "name": "esc50",
-                        "root": str(cls.folder / "tones"),
-                        "test_fold": 4,
-                        "validation": None,
-                        "cache_dir": str(cls.folder / "cache"),
-                    },
-                    "augment": {"mixup": None, "frequency_mask": None},
-                    "model": {"head": {"dropout": 0.0}},
-                    "recipe": {
-                        "epochs": 15,
-                        "batch_size": 6,
-                        "schedule": {"name": "constant"},
-                        "optimizer": {"name": "adam", "learning_rate": 0.01},
-                        "early_stopping": None,
-                    },
-                },
-            )
-        )
-        cls.run_dir = str(cls.folder / "run")
-        train_experiment(experiment, RunDirectory(cls.run_dir), report=lambda line: None)
-
+class TrainedRunTest(TrainedTonesCase):
     def test_evaluate_repeats_the_runs_own_numbers(self) -> None:
         code, out, _ = call(evaluate, "--run-dir", self.run_dir, "--json")
         self.assertEqual(code, 0)
@@ -125,6 +54,51 @@ class TrainedRunTest(tf.test.TestCase):
         self.assertEqual(code, 2)
         self.assertIn("no clip has a class that the model knows", err)
 
+    def test_evaluate_a_model_without_its_run(self) -> None:
+        model_file = str(Path(self.run_dir) / "model.keras")
+        tones = str(self.folder / "tones")
+        arguments = ("--model", model_file, "--data-root", tones, "--json")
+        code, out, _ = call(evaluate, *arguments, "--fold", "4")
+        self.assertEqual(code, 0)
+        own = json.loads((Path(self.run_dir) / "metrics.json").read_text())["test"]
+        metrics = json.loads(out)
+        self.assertEqual(metrics["confusion_matrix"], own["confusion_matrix"])
+
+        # The classes of the data, read from other labels of the model.
+        label_map = Path(tempfile.mkdtemp(dir=self.folder)) / "map.yaml"
+        label_map.write_text("labels: {high: [low], low: [high, middle]}")
+        code, out, _ = call(evaluate, *arguments, "--label-map", str(label_map))
+        self.assertEqual(code, 0)
+        mapped = json.loads(out)
+        self.assertEqual(mapped["num_clips"], 16)  # those of low and high, in all four folds
+        self.assertEqual([row["label_name"] for row in mapped["per_class"]], ["high", "low"])
+        self.assertLessEqual(mapped["accuracy"], 0.2)  # the map has them the wrong way round
+
+    def test_evaluate_recognizes_a_folder_with_a_folder_a_class(self) -> None:
+        root = Path(tempfile.mkdtemp(dir=self.folder))
+        for path in sorted((self.folder / "tones" / "audio").glob("4-*.wav")):
+            target = root / LABELS[int(path.stem[-1])]
+            target.mkdir(exist_ok=True)
+            shutil.copy(path, target)
+        code, out, _ = call(evaluate, "--model", self.run_dir, "--data-root", str(root), "--json")
+        self.assertEqual((code, json.loads(out)["num_clips"]), (0, 6))
+
+    def test_evaluate_refuses_what_does_not_go_together(self) -> None:
+        for arguments, message in {
+            ("--model", self.run_dir): "--model needs --data-root",
+            ("--run-dir", self.run_dir, "--label-map", "m.yaml"): "--label-map goes with --model",
+            ("--run-dir", self.run_dir, "--duration", "1"): "--duration goes with --model",
+            ("--json",): "one of the arguments --run-dir --model is required",
+            (
+                *("--model", self.run_dir, "--data-root", str(self.folder / "tones")),
+                *("--duration", "1"),
+            ): "takes clips of 0.5 s only",
+        }.items():
+            with self.subTest(arguments):
+                code, _, err = call(evaluate, *arguments)
+                self.assertEqual(code, 2)
+                self.assertIn(message, err)
+
     def test_predict_files_folders_and_models(self) -> None:
         files = sorted((self.folder / "tones" / "audio").glob("4-*.wav"))
         code, out, _ = call(predict, "--model", self.run_dir, *map(str, files), "--json")
@@ -136,7 +110,7 @@ class TrainedRunTest(tf.test.TestCase):
             scores = [item["score"] for item in line["predictions"]]
             self.assertEqual(scores, sorted(scores, reverse=True))
             self.assertAllClose(sum(scores), 1.0, atol=1e-5)
-            right += line["predictions"][0]["label"] == _LABELS[int(path.stem[-1])]
+            right += line["predictions"][0]["label"] == LABELS[int(path.stem[-1])]
         own = json.loads((Path(self.run_dir) / "metrics.json").read_text())["test"]
         self.assertEqual(right / len(files), own["accuracy"])
 
@@ -160,6 +134,51 @@ class TrainedRunTest(tf.test.TestCase):
             )
         code, out, _ = call(predict, "--model", self.run_dir, str(files[0]), "--top-k", "2")
         self.assertLen(out.splitlines(), 3)
+
+    def test_predict_says_how_a_clip_was_brought_to_length(self) -> None:
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        files = []
+        for duration_s in (0.05, 0.3, 0.5, 2.0):
+            time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
+            files.append(str(folder / f"{duration_s}.wav"))
+            soundfile.write(files[-1], 0.5 * np.sin(2 * np.pi * 900.0 * time_s), RATE_HZ)
+        code, out, _ = call(predict, "--model", self.run_dir, *files, "--top-k", "1")
+        self.assertEqual(code, 0)
+        self.assertEqual(
+            [line for line in out.splitlines() if line.startswith("/")],
+            [
+                f"{files[0]} (padded from 0.05 s to 0.5 s with silence)",
+                f"{files[1]} (padded from 0.3 s to 0.5 s with silence)",
+                files[2],
+                f"{files[3]} (the first 0.5 s of 2 s; --window hears all)",
+            ],
+        )
+        code, out, _ = call(predict, "--model", self.run_dir, *files, "--json")
+        lines = [json.loads(line) for line in out.splitlines()]
+        for line in lines:
+            self.assertTrue(np.isfinite([item["score"] for item in line["predictions"]]).all())
+            del line["file"], line["predictions"]
+        self.assertEqual(lines[0], {"padded_from_s": 0.05, "padded_to_s": 0.5})
+        self.assertEqual(lines[1], {"padded_from_s": 0.3, "padded_to_s": 0.5})
+        self.assertEqual(lines[2:], [{}, {"cut_from_s": 2.0, "cut_to_s": 0.5}])
+
+    def test_predict_through_a_label_map(self) -> None:
+        file = str(next((self.folder / "tones" / "audio").glob("4-*.wav")))
+        label_map = Path(tempfile.mkdtemp(dir=self.folder)) / "map.yaml"
+        label_map.write_text("labels: {bass: [low], others: [high, middle]}")
+        arguments = ("--model", self.run_dir, file, "--json")
+        _, out, _ = call(predict, *arguments)
+        plain = {item["label"]: item["score"] for item in json.loads(out)["predictions"]}
+        code, out, _ = call(predict, *arguments, "--label-map", str(label_map))
+        mapped = {item["label"]: item["score"] for item in json.loads(out)["predictions"]}
+        self.assertEqual(code, 0)
+        self.assertEqual(
+            mapped, {"bass": plain["low"], "others": max(plain["high"], plain["middle"])}
+        )
+        label_map.write_text("labels: {bass: [lov]}")
+        code, _, err = call(predict, *arguments, "--label-map", str(label_map))
+        self.assertEqual(code, 2)
+        self.assertIn("the model has no label 'lov'; did you mean 'low'?", err)
 
     def test_predict_takes_any_rate_length_and_number_of_channels(self) -> None:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
@@ -202,6 +221,16 @@ class TrainedRunTest(tf.test.TestCase):
             ("--model", empty, good): "holds no model.keras",
             ("--model", self.run_dir, empty): "holds no audio file",
             ("--model", self.run_dir, good, "--top-k", "0"): "--top-k must be 1 or more",
+            ("--model", self.run_dir, good, "--hop", "1"): "--hop goes with --window",
+            ("--model", self.run_dir, good, "--force"): "--force goes with --window",
+            ("--model", self.run_dir, good, "--window", "0"): "--window must be above 0 s",
+            ("--model", self.run_dir, good, "--window", "nan"): "--window must be above 0 s",
+            ("--model", self.run_dir, good, "--window", "5"): "longer than the 0.5 s",
+            ("--model", self.run_dir, good, "--duration", "1"): "takes clips of 0.5 s only",
+            (
+                *("--model", self.run_dir, good),
+                *("--window", "0.5", "--threshold", "2"),
+            ): "--threshold must lie between 0 and 1",
         }.items():
             with self.subTest(arguments):
                 code, _, err = call(predict, *arguments)
@@ -210,8 +239,8 @@ class TrainedRunTest(tf.test.TestCase):
 
     def test_stored_model_names_its_format(self) -> None:
         model = load_classifier(self.run_dir)
-        self.assertEqual(model.label_names, _LABELS)
-        self.assertEqual(model.audio["sample_rate_hz"], _RATE_HZ)
+        self.assertEqual(model.label_names, LABELS)
+        self.assertEqual(model.audio["sample_rate_hz"], RATE_HZ)
 
 
 if __name__ == "__main__":
