@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import soundfile
@@ -64,6 +66,9 @@ class TrainedTonesCase(tf.test.TestCase):
         super().setUpClass()
         cls.folder = Path(tempfile.mkdtemp())
         cls.addClassCleanup(shutil.rmtree, cls.folder)
+        own_cache = mock.patch.dict(os.environ, {"ESC_TF_CACHE": str(cls.folder / "cache")})
+        own_cache.start()
+        cls.addClassCleanup(own_cache.stop)
         write_tones(cls.folder / "tones", (1, 2, 3, 4))
         experiment = build_experiment(
             merge(

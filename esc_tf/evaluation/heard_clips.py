@@ -20,7 +20,7 @@ from esc_tf.frames import count_samples
 # Clips whose length differs by less are not said to be padded or cut.
 _SAME_LENGTH_S = 0.01
 # The shortest input that every architecture here has been seen to take.
-_SHORTEST_INPUT_S = 0.3
+SHORTEST_INPUT_S = 0.3
 _PAD_WORDS = {
     "end": "padded from {clip} s to {length} s with silence",
     "silence": "padded from {clip} s to {length} s with silence",
@@ -79,8 +79,8 @@ def choose_length(model: Any, duration_s: float | None) -> AudioConfig:
         raise RequestError(
             f"--duration: the model takes clips of {audio.duration_s:g} s only; leave it out"
         )
-    if not _SHORTEST_INPUT_S <= duration_s <= 600.0:
-        raise RequestError(f"--duration: must lie between {_SHORTEST_INPUT_S:g} and 600 s")
+    if not SHORTEST_INPUT_S <= duration_s <= 600.0:
+        raise RequestError(f"--duration: must lie between {SHORTEST_INPUT_S:g} and 600 s")
     return audio.model_copy(update={"duration_s": duration_s})
 
 
