@@ -183,7 +183,7 @@ def test_mobilenet_v3_is_fine_tuned_as_efficientat_is() -> None:
     assert (augment.wave_mix.probability, augment.wave_mix.alpha) == (0.5, 2.0)
     assert augment.mixup is not None
     assert (augment.mixup.alpha, augment.mixup.at_least_half) == (0.3, True)
-    assert (experiment.audio.sample_rate_hz, experiment.audio.pad) == (32000, "end")
+    assert (experiment.audio.sample_rate_hz, experiment.audio.pad) == (32000, "silence")
 
 
 def test_tfnet_is_trained_as_published() -> None:

@@ -114,10 +114,11 @@ def format_summary(summary: dict[str, Any]) -> str:
     if padded_from_s is not None:
         which = "the last" if summary["num_windows"] > 1 else "it"
         facts += f"; {which} holds {padded_from_s:.3g} s and is padded"
-    rows = [
-        f"  leads {item['share_led']:6.1%} of the time, highest {item['highest']:.2f} at "
-        f"{format_time(item['highest_at_s']):<9} {item['label']}"
-        for item in summary["classes"]
-    ]
+    rows = []
+    for item in summary["classes"]:
+        share = item["share_led"]
+        leads = f"leads {share:6.1%} of the time" if share else "never leads"
+        peak = f"highest {item['highest']:.2f} at {format_time(item['highest_at_s']):<9}"
+        rows.append(f"  {leads:<25} {peak} {item['label']}")
     files = f"  wrote {', '.join(summary['written'].values())}"
     return "\n".join([f"{summary['file']}: {facts}", *rows, files])

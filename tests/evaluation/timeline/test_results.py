@@ -108,7 +108,7 @@ def test_the_summary_names_who_leads(timeline: Timeline) -> None:
         "r.wav: 0:03.5 in 3 windows of 2 s every 1 s, each padded to 10 s; the last holds 1.5 s "
         "and is padded"
     )
-    assert "leads  66.7% of the time, highest 0.90 at 0:01" in text
+    assert "  leads  66.7% of the time  highest 0.90 at 0:01      dog\n" in text
     assert text.endswith("wrote r.csv")
 
 
