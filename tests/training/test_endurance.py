@@ -188,6 +188,8 @@ class StopSignalTest(tf.test.TestCase, parameterized.TestCase):
         code = (
             "import ctypes, os, signal, threading\n"
             "from esc_tf.training.termination import StopSignal\n"
+            # Shells let what they start in the background ignore Ctrl-C, and children inherit that.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "with StopSignal() as stop, stop.ends_process():\n"
             f"    threading.Timer(0.1, os.kill, (os.getpid(), signal.{name})).start()\n"
             "    mutex = ctypes.create_string_buffer(256)\n"
