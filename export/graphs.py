@@ -39,6 +39,8 @@ class InferenceGraphs(tf.Module):
         label_names: name of each class, in the order of the logits.
         sample_rate_hz: rate of the waveforms.
         num_samples: the length of the model's clips.
+        num_heard: as many samples at the start of a clip are all that is heard of it; None if
+            longer clips are cut elsewhere.
 
     Raises:
         RequestError: an activation is not there after folding.
@@ -59,6 +61,7 @@ class InferenceGraphs(tf.Module):
         self._audio = folded.audio
         self.sample_rate_hz = int(self._audio["sample_rate_hz"])
         self.num_samples = count_samples(self._audio["duration_s"], self.sample_rate_hz)
+        self.num_heard = self.num_samples if self._audio["crop"] == "start" else None
         # One function, so that its constants (windows, filters) are in a SavedModel once.
         self._extract = tf.function(folded.extract_features, autograph=False)
 
