@@ -95,7 +95,7 @@ def load_source(
 
     Args:
         path: a run directory or a ``.keras`` file.
-        data: labelled clips: for a run, the place where its data lie now.
+        data: labelled clips; of a run, which knows its own, the ``root`` alone: where they are now.
         fold: the fold of ``data`` that evaluates a ``.keras`` file; None: the last.
         calibration_clips: at most so many, spread over the classes.
         evaluation_clips: at most so many, spread over the classes.
@@ -138,7 +138,15 @@ def _load_run(
     run = RunDirectory(path)
     experiment, facts = run.read_resolved()
     metrics = _read_metrics(path)
-    data_set_config = experiment.data if data is None else data
+    data_set_config = experiment.data
+    if data is not None:
+        root = getattr(data, "root", None)
+        if root is None or not hasattr(data_set_config, "root"):
+            raise RequestError(
+                f"--data-root: the run used data.name {data_set_config.name}, which lies nowhere; "
+                "leave it out"
+            )
+        data_set_config = data_set_config.model_copy(update={"root": root})
     split = read_split(run)
     kept = "test" if split["test"] else "validation"
     try:
@@ -292,9 +300,9 @@ def _read_clips(
         raise DataError(f"{origin}: no clip can be read")
     num_samples = count_samples(audio.duration_s, audio.sample_rate_hz)
     waveforms = [
-        fit_length(
-            load_waveform(clip, audio.sample_rate_hz), num_samples, audio.pad, audio.crop
-        )[0].numpy()
+        fit_length(load_waveform(clip, audio.sample_rate_hz), num_samples, audio.pad, audio.crop)[
+            0
+        ].numpy()
         for clip in clips
     ]
     label_ids = {name: number for number, name in enumerate(model.label_names)}

@@ -270,6 +270,11 @@ def _shorten(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:500]
 
 
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by their names into an ``.npz``."""
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # any name but file and allow_pickle
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job that the one argument names."""
     (name,) = sys.argv[1:] if argv is None else argv
@@ -281,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arrays, facts = run(job, sounds)
     except Exception as error:  # it is said in the report, with what the library said
         arrays, facts = {}, {"failed": _shorten(error), "traceback": traceback.format_exc()}
-    np.savez(job["result"], facts=np.array(json.dumps(facts)), **arrays)
+    save_arrays(job["result"], {"facts": np.array(json.dumps(facts)), **arrays})
     return 0
 
 
