@@ -11,7 +11,14 @@ from esc_tf import frames
 from esc_tf.config.augment import AugmentConfig
 from esc_tf.config.data import AudioConfig, DataConfig
 from esc_tf.config.front_end import FrontEndConfig
-from esc_tf.config.model import AnyModelConfig, CNN10Config, HeadConfig, ModelConfig, SECNNConfig
+from esc_tf.config.model import (
+    AnyModelConfig,
+    CNN10Config,
+    HeadConfig,
+    MobileNetStudentConfig,
+    ModelConfig,
+    SECNNConfig,
+)
 from esc_tf.config.recipe import DistributionConfig, RecipeConfig
 from esc_tf.config.section import Section
 
@@ -113,6 +120,17 @@ def _model_contradictions(model: AnyModelConfig) -> Iterator[str]:
                     f"model.squeeze_excitation_blocks: block {block} does not exist; "
                     f"model.block_filters has {len(model.block_filters)}"
                 )
+    if isinstance(model, MobileNetStudentConfig):
+        num_stages = len(model.block_filters)
+        for option in ("depths", "strides", "kernels"):
+            if len(getattr(model, option)) != num_stages:
+                yield (
+                    f"model.{option}: has {len(getattr(model, option))} values, and "
+                    f"model.block_filters says that there are {num_stages} stages; give one for "
+                    "each"
+                )
+        if model.plain_stages > num_stages:
+            yield f"model.plain_stages: {model.plain_stages} of {num_stages} stages; lower it"
     if isinstance(model, CNN10Config) and model.embedding_units is None:
         if model.embedding_dropout:
             yield (
