@@ -47,7 +47,9 @@ class Bundle:
 
     def __init__(self, out: str | Path, overwrite: bool = False) -> None:
         self.out = Path(out).expanduser()
-        self.failed = self.out.with_name(f"{self.out.name}.failed")
+        if self.out.name in ("", ".."):  # a place that has a name elsewhere, such as "."
+            self.out = Path(os.path.abspath(self.out))
+        self.failed = self.out.parent / f"{self.out.name}.failed"
         self._overwrite = overwrite
         self._staging: Path | None = None
         self._lock: int | None = None

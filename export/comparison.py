@@ -60,6 +60,8 @@ class Judge:
             if name in facts:
                 entry[name] = facts[name]
         problems += [f"{step}: {reason}" for step, reason in facts["problems"].items()]
+        if "serving_default" in facts["problems"]:
+            return entry
         problems += _find_forbidden(facts.get("operators", {}))
         problems += self._find_non_finite(arrays, facts)
         entry["finite"] = not any("not finite" in problem for problem in problems)

@@ -45,6 +45,9 @@ def compute_reference(
 ) -> Reference:
     """Ask the model, layer by layer as it was trained, in float32 and on the CPU.
 
+    Operator by operator and not as a graph: TensorFlow fuses a graph's dense layer with its ReLU,
+    and the two together make zeros of NaN, which would then be called finite.
+
     A model of mixed precision is asked in float32, with the same weights: no export rounds as its
     training did.
 
@@ -59,7 +62,11 @@ def compute_reference(
         sounds = {"probes": probes.waveforms, "evaluation": clips.waveforms}
         scores: dict[str, np.ndarray] = {}
         features = {}
-        ask = _compile(lambda batch: {**exact(batch), "features": exact.extract_features(batch)})
+
+        def ask(batch: tf.Tensor) -> dict[str, tf.Tensor]:
+            features = exact.extract_features(batch)
+            return {**exact.classify_features(features), "features": features}
+
         embedding = np.zeros(0)
         for part, waveforms in sounds.items():
             outputs = _in_batches(ask, waveforms)
@@ -74,7 +81,7 @@ def compute_reference(
         if activations:
             names = list(activations)
             inside = _in_batches(
-                _compile(lambda batch: exact.compute_activations(batch, names)), probes.waveforms
+                lambda batch: exact.compute_activations(batch, names), probes.waveforms
             )
     return Reference(sounds, features, scores, inside, embedding)
 
@@ -96,10 +103,6 @@ def _ask_other_lengths(
             {name: np.asarray(value) for name, value in outputs.items()},
         )
     return found
-
-
-def _compile(function: Callable) -> Callable:
-    return tf.function(function, reduce_retracing=True)
 
 
 def _in_batches(ask: Callable, waveforms: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ other lengths. The result has ``logits/probes`` and so on, ``activation/NAME`` o
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import traceback
@@ -266,8 +267,16 @@ def _measure_ms(call: Callable[[], object]) -> float:
 
 
 def _shorten(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:500]
+    """The reason in one line; of a graph's error, with the place in the graph."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reasons = [line for line in lines if re.match(r"\w*Error: ", line)]
+    if reasons:
+        reason = reasons[-1]
+    else:
+        reason = f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+    node = re.search(r"Detected at node (\S+)", text)
+    return reason[:400] + (f" at {node[1]}" if node else "")
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -63,11 +63,13 @@ def with_layer(model: Classifier, layer: keras.layers.Layer) -> Classifier:
     return changed
 
 
-def break_weight(model: Classifier, layer_name: str, value: float = float("nan")) -> Classifier:
-    """The model with one weight of a layer that is not finite."""
+def break_weight(
+    model: Classifier, layer_name: str, value: float = float("nan"), everywhere: bool = False
+) -> Classifier:
+    """The model with a wrong value in the first weight of a layer: at one place, or everywhere."""
     layers = {layer.name: layer for part in (model.backbone, model.head) for layer in part.layers}
     weight = layers[layer_name].weights[0]
     values = weight.numpy()
-    values.flat[0] = value
+    values.flat[slice(None if everywhere else 1)] = value
     weight.assign(values)
     return model
