@@ -32,6 +32,7 @@ class InferenceGraphs(tf.Module):
     Args:
         model: a classifier, which is left as it was.
         activations: names from ``choose_activations``.
+        merge_padding: see ``esc_tf.models.folding``.
 
     Attributes:
         model: the folded classifier (hidden from what TensorFlow saves).
@@ -47,14 +48,18 @@ class InferenceGraphs(tf.Module):
         UnknownNameError: no such activation.
     """
 
-    def __init__(self, model: Classifier, activations: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: Classifier, activations: Sequence[str] = (), merge_padding: bool = True
+    ) -> None:
         super().__init__(name="inference")
         check_activations(model, activations)
-        folded = compute_in_float32(model).fold_batch_norms()
+        exact = compute_in_float32(model)
+        folded = exact.fold_batch_norms(merge_padding)
         for name in activations:
             _check_that_it_is_kept(name, folded)
         # In a closure, where tf.Module does not look.
         self._find_model = lambda: folded
+        self._find_original = lambda: exact
         self.weights = [weight.value for weight in folded.weights]
         self.activations = tuple(activations)
         self.label_names = tuple(folded.label_names)
@@ -69,6 +74,10 @@ class InferenceGraphs(tf.Module):
     def model(self) -> Classifier:
         """The folded classifier that computes."""
         return self._find_model()
+
+    def keep_padding_apart(self) -> InferenceGraphs:
+        """The same functions of a network that TFLite's interpreter computes faster."""
+        return InferenceGraphs(self._find_original(), self.activations, merge_padding=False)
 
     def classify(self, waveform: Any, valid: Any = None) -> dict[str, Any]:
         """Waveform ``(batch, samples)`` → ``probabilities`` and ``logits`` ``(batch, classes)``.
