@@ -1,8 +1,8 @@
 """Interchangeable computations of the short-time power spectrum |X|².
 
 All take a waveform that is padded already, whose frame ``i`` starts at sample
-``i * hop_length``, and return float32 powers ``(batch, time, columns)`` of the bins asked for, or of
-all; ``bins`` is the bin of each column, since an order of their own saves some a copy.
+``i * hop_length``, and return float32 powers ``(batch, time, columns)`` of the bins asked for, or
+of all; ``bins`` is the bin of each column, since an order of their own saves some a copy.
 
 - ``RealFFT`` is the fastest within TensorFlow on CPUs.
 - ``FactoredDFT`` is the fastest on TFLite, where it takes less than half of the FFT's time; it is

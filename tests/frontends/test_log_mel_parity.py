@@ -86,8 +86,12 @@ class LibrosaTest(tf.test.TestCase, parameterized.TestCase):
         # the quiet noise, whose deviation is a fraction of a dB.
         self.assertLess(np.abs(ours[0, ..., 0] - theirs).max(), 5e-4)
 
-    @parameterized.parameters(("rfft", 1e-3), ("dft_conv", 1e-3), ("factored_dft", 4e-3))
-    def test_real_clips(self, computation: str, tolerance_db: float) -> None:
+    @parameterized.parameters(
+        ("rfft", 1e-3, 1e-4), ("dft_conv", 1e-3, 1e-4), ("factored_dft", 4e-3, 3e-4)
+    )
+    def test_real_clips(
+        self, computation: str, tolerance_db: float, tolerance_of_features: float
+    ) -> None:
         folder = shared_path("esc10/audio")
         decibels = build_setup(
             "se_cnn_log_mel", normalization="none", num_frames=None, computation=computation
@@ -104,7 +108,9 @@ class LibrosaTest(tf.test.TestCase, parameterized.TestCase):
             self.assertLess(error_db.max(), tolerance_db)
             self.assertLess(np.quantile(error_db, 0.999), 5e-4)
             ours = features(waveform[np.newaxis]).numpy()[0, ..., 0]
-            self.assertLess(np.abs(ours - librosa_features(waveform)).max(), 1e-4)
+            # In standard deviations. Measured: 5e-5 (rfft, dft_conv), 1.3e-4 (factored_dft).
+            error = np.abs(ours - librosa_features(waveform))
+            self.assertLess(error.max(), tolerance_of_features)
 
     @parameterized.product(
         computation=COMPUTATIONS,
