@@ -67,8 +67,10 @@ class InferenceGraphs(tf.Module):
         self.sample_rate_hz = int(self._audio["sample_rate_hz"])
         self.num_samples = count_samples(self._audio["duration_s"], self.sample_rate_hz)
         self.num_heard = self.num_samples if self._audio["crop"] == "start" else None
-        # One function, so that its constants (windows, filters) are in a SavedModel once.
+        # Functions of their own, so that a SavedModel has each once, constants (windows, filters)
+        # included, however many signatures call it.
         self._extract = tf.function(folded.extract_features, autograph=False)
+        self._classify = tf.function(folded.classify_features, autograph=False)
 
     @property
     def model(self) -> Classifier:
@@ -103,7 +105,7 @@ class InferenceGraphs(tf.Module):
 
     def classify_features(self, features: Any) -> dict[str, Any]:
         """Features of the model's own length → ``probabilities`` and ``logits``."""
-        outputs = self.model.classify_features(features)
+        outputs = self._classify(features)
         return {name: outputs[name] for name in SCORES}
 
     def _activate_features(self, features: Any) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class InferenceGraphs(tf.Module):
         return {name: tf.cast(value, tf.float32) for name, value in values.items()}
 
     def _embed_features(self, features: Any) -> dict[str, Any]:
-        return {"embedding": self.model.classify_features(features)["embedding"]}
+        return {"embedding": self._classify(features)["embedding"]}
 
     def _compute(
         self, function: Callable[[Any], dict[str, Any]], waveform: Any, valid: Any
