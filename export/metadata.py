@@ -23,7 +23,9 @@ from flatbuffers.table import Table
 
 from esc_tf.errors import ExportError
 
+SCORES = ("probabilities", "logits")
 LABELS_FILE = "labels.txt"
+WAVEFORM = "waveform"
 METADATA_NAME = "TFLITE_METADATA"
 
 _FILE_IDENTIFIER = b"M001"
@@ -36,7 +38,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _NO_BUFFER = 0
 
 _DESCRIPTIONS = {
-    "waveform": "One clip of mono audio, full scale 1.",
+    WAVEFORM: "One clip of mono audio, full scale 1.",
     "probabilities": "Probability of each class.",
     "logits": "What the probabilities are computed from, before softmax or sigmoid.",
 }
@@ -72,8 +74,8 @@ class ModelFacts:
 def add_metadata(content: bytes, facts: ModelFacts) -> bytes:
     """Write facts into a ``.tflite`` file.
 
-    The inputs and outputs of its first graph are described by their names. All outputs of one value
-    a class have the labels.
+    Its inputs and outputs are described by their names in the signatures, and the scores have the
+    labels.
 
     Args:
         content: the file, without metadata.
@@ -92,15 +94,17 @@ def add_metadata(content: bytes, facts: ModelFacts) -> bytes:
         if label.splitlines() != [label]:
             raise ExportError(f"label {label!r} is empty or has a line break; rename the class")
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    signature = model.signatureDefs[0]
-    graph = model.subgraphs[signature.subgraphIndex]
+    (graph,) = model.subgraphs
     names = {
-        item.tensorIndex: item.name.decode() for item in (*signature.inputs, *signature.outputs)
+        item.tensorIndex: item.name.decode()
+        for signature in model.signatureDefs
+        for item in (*signature.inputs, *signature.outputs)
     }
     inputs = [_describe_input(names[index], facts) for index in graph.inputs]
     outputs = []
     for index in graph.outputs:
-        _check_label_count(graph.tensors[index].shape, facts.label_names, names[index])
+        if names[index] in SCORES:
+            _check_label_count(graph.tensors[index].shape, facts.label_names, names[index])
         outputs.append(_describe_output(names[index]))
 
     buffer, entry = schema.BufferT(), schema.MetadataT()
@@ -170,7 +174,7 @@ def _describe_model(facts: ModelFacts, inputs: list[Any], outputs: list[Any]) ->
 
 
 def _describe_input(name: str, facts: ModelFacts) -> dict[int, Any]:
-    if name in _DESCRIPTIONS:
+    if name == WAVEFORM:
         rate_hz, channels = _Number(facts.sample_rate_hz or 0), _Number(facts.channels)
         content = {0: _Number(_AUDIO_PROPERTIES, is_byte=True), 1: {0: rate_hz, 1: channels}}
         return {0: name, 1: _DESCRIPTIONS[name], 3: content}
@@ -179,9 +183,11 @@ def _describe_input(name: str, facts: ModelFacts) -> dict[int, Any]:
 
 
 def _describe_output(name: str) -> dict[int, Any]:
-    labels = {0: LABELS_FILE, 1: "One class a line.", 2: _Number(_TENSOR_AXIS_LABELS, is_byte=True)}
     content = {0: _Number(_FEATURE_PROPERTIES, is_byte=True), 1: {}}
-    return {0: name, 1: _DESCRIPTIONS.get(name, ""), 3: content, 6: [labels]}
+    if name not in SCORES:
+        return {0: name, 1: f"Activation {name}, inside the network.", 3: content}
+    labels = {0: LABELS_FILE, 1: "One class a line.", 2: _Number(_TENSOR_AXIS_LABELS, is_byte=True)}
+    return {0: name, 1: _DESCRIPTIONS[name], 3: content, 6: [labels]}
 
 
 def _check_label_count(shape: Sequence[int], labels: Sequence[str], name: str) -> None:

@@ -2,8 +2,9 @@
 
 A converter quantises all of a graph or none of it. So the front end, the network and the scores
 behind the logits are converted apart, each in the precision that it needs, and are joined here: the
-outputs of one part are the inputs of the next ones, by their names. From the whole, each signature
-takes what its outputs need; weights are stored once.
+outputs of one part are the inputs of the next ones, by their names. All signatures are of one graph:
+each names the outputs that it gives. (A graph for each would be computed without what others give,
+but MediaPipe refuses files of more than one graph.)
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def join_parts(
         parts: ``.tflite`` files of one signature each, in the order of computation. An input has
             the name of an output of a part before, or is one of the whole.
         inputs: names of the inputs of every signature.
-        signatures: name of a signature → names of its outputs, in their order. The first one is
-            what those run that know no signatures.
+        signatures: name of a signature → names of its outputs. The file's outputs, for those that
+            know no signatures, are all of them in the order of their first mention.
 
     Returns:
         The ``.tflite`` file.
@@ -44,8 +45,7 @@ def join_parts(
     whole = _Whole()
     for part in parts:
         whole.add(flatbuffer_utils.read_model_from_bytearray(bytearray(part)))
-    for key, outputs in signatures.items():
-        whole.add_signature(key, inputs, outputs)
+    whole.add_signatures(inputs, signatures)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(whole.finish()))
 
 
@@ -104,36 +104,34 @@ class _Whole:
                 version = bytes(part.buffers[item.buffer].data).rstrip(b"\0")
                 self._runtime_version = max(self._runtime_version, version, key=_read_version)
 
-    def add_signature(self, key: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """Add a graph with the operators that some outputs need."""
-        needed = {self._places[name] for name in outputs}
+    def add_signatures(self, inputs: Sequence[str], signatures: Mapping[str, Sequence[str]]) -> None:
+        """Make one graph of all operators that some output needs, and name its signatures."""
+        outputs = list(dict.fromkeys(name for names in signatures.values() for name in names))
+        needed = {self._places[name] for name in (*inputs, *outputs)}
         operators = []
         for operator in reversed(self._operators):
             if needed.intersection(operator.outputs):
                 operators.append(operator)
-                needed.update(index for index in operator.inputs if index >= 0)
-        used = sorted(
-            needed
-            | {self._places[name] for name in inputs}
-            | {index for operator in operators for index in operator.outputs}
-            | {index for operator in operators for index in _find_intermediates(operator)}
-        )
+                for indices in (operator.inputs, operator.outputs, operator.intermediates):
+                    needed.update(index for index in _list(indices) if index >= 0)
+        used = sorted(needed)
         places = {index: place for place, index in enumerate(used)}
 
         graph = schema.SubGraphT()
-        graph.name = key
+        graph.name = "main"
         graph.tensors = [self._tensors[index] for index in used]
         graph.operators = [_renumber(operator, places) for operator in reversed(operators)]
         graph.inputs = _integers([places[self._places[name]] for name in inputs])
         graph.outputs = _integers([places[self._places[name]] for name in outputs])
-
-        signature = schema.SignatureDefT()
-        signature.signatureKey = key
-        signature.subgraphIndex = len(self._model.subgraphs)
-        signature.inputs = _map_tensors(inputs, graph.inputs)
-        signature.outputs = _map_tensors(outputs, graph.outputs)
         self._model.subgraphs.append(graph)
-        self._model.signatureDefs.append(signature)
+        for key, names in signatures.items():
+            signature = schema.SignatureDefT()
+            signature.signatureKey = key
+            signature.subgraphIndex = 0
+            for field, members in (("inputs", inputs), ("outputs", names)):
+                maps = [_map_tensor(name, places[self._places[name]]) for name in members]
+                setattr(signature, field, maps)
+            self._model.signatureDefs.append(signature)
 
     def finish(self) -> Any:
         """The model."""
@@ -172,17 +170,14 @@ def _renumber(operator: Any, places: Sequence[int] | Mapping[int, int]) -> Any:
     return renumbered
 
 
-def _find_intermediates(operator: Any) -> Sequence[int]:
-    return [] if operator.intermediates is None else operator.intermediates
+def _list(indices: Any) -> Sequence[int]:
+    return [] if indices is None else list(indices)
 
 
-def _map_tensors(names: Sequence[str], indices: Sequence[int]) -> list[Any]:
-    maps = []
-    for name, index in zip(names, indices, strict=True):
-        item = schema.TensorMapT()
-        item.name, item.tensorIndex = name, int(index)
-        maps.append(item)
-    return maps
+def _map_tensor(name: str, index: int) -> Any:
+    item = schema.TensorMapT()
+    item.name, item.tensorIndex = name, index
+    return item
 
 
 def _integers(values: Sequence[int]) -> np.ndarray:
