@@ -225,14 +225,14 @@ class FactoredDFT:
         self._num_blocks = num_blocks
 
         # Whole turns are taken off as integers: large angles would lose digits.
-        turns = np.outer(np.arange(num_rows), residues) % rows
-        inner = np.exp(-2j * np.pi * turns / rows)
-        inner = np.stack([inner.real, inner.imag], axis=1)
-        inner[:, 1, 0] = 1.0 - 2.0 * (np.arange(num_rows) % 2)  # the residue rows / 2
-        self._inner = inner.reshape(num_rows, rows).astype(np.float32)
+        inner_turns = np.outer(np.arange(num_rows), residues) % rows
+        inner = np.exp(-2j * np.pi * inner_turns / rows)
+        parts = np.stack([inner.real, inner.imag], axis=1)
+        parts[:, 1, 0] = 1.0 - 2.0 * (np.arange(num_rows) % 2)  # the residue rows / 2
+        self._inner = parts.reshape(num_rows, rows).astype(np.float32)
 
-        turns = np.arange(columns)[:, np.newaxis] * bins[:, np.newaxis] % n_fft
-        outer = np.exp(-2j * np.pi * turns / n_fft)  # (residue, column, block)
+        outer_turns = np.arange(columns)[:, np.newaxis] * bins[:, np.newaxis] % n_fft
+        outer = np.exp(-2j * np.pi * outer_turns / n_fft)  # (residue, column, block)
         # The real parts of the mirrored Y are the same, the imaginary ones have the other sign.
         from_imaginary = 1j * np.where(blocks % 2, -1, 1) * outer
         from_real = outer.copy()
