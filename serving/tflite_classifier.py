@@ -296,7 +296,7 @@ def _load_interpreter(path: str | Path, num_threads: int, delegate: Any) -> Any:
         from ai_edge_litert import interpreter as litert
     except ImportError:
         try:
-            from tflite_runtime import interpreter as litert  # type: ignore[import-not-found]
+            from tflite_runtime import interpreter as litert
         except ImportError:
             raise MissingLibraryError(
                 "no LiteRT interpreter is installed: pip install ai-edge-litert"
