@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Callable, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,10 +28,13 @@ from export.bundle import (
     write_json,
 )
 from export.checks import check_model, explain_conversion_error
+from export.formats import TAKE_FEATURES
 from export.graphs import InferenceGraphs
-from export.model_card import CardText, build_model_card, digest_file
+from export.metadata import ModelFacts, add_metadata
+from export.model_card import NUM_CHANNELS, CardText, build_model_card, digest_file
 from export.saved_model import write_graphs
 from export.source import ExportSource
+from export.tflite import convert_tflite
 from export.verify import Artefact, Verifier, format_table, prepare_verification
 
 
@@ -135,11 +142,35 @@ def _convert(
     """Make one file in the staging folder."""
     report(f"converting {name}")
     try:
-        if name == SAVED_MODEL:
-            return _write_saved_model(source, graphs, request, staging)
-        return _write_tflite(name, source, graphs, request, staging)
+        with _quiet_converter():
+            if name == SAVED_MODEL:
+                return _write_saved_model(source, graphs, request, staging)
+            return _write_tflite(name, source, graphs, request, staging)
     except Exception as error:  # a converter raises almost anything
         raise explain_conversion_error(error, name, source.model) from error
+
+
+@contextmanager
+def _quiet_converter() -> Iterator[None]:
+    """Keep off stderr what converters say to those who build them.
+
+    Why one failed is in its error; what one did wrong, the verification finds. A user who sets
+    ``TF_CPP_MIN_LOG_LEVEL`` to 0 sees all.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _write_saved_model(
@@ -156,12 +187,21 @@ def _write_tflite(
     request: ExportRequest,
     staging: Path,
 ) -> Artefact:
-    from export.tflite import convert_tflite
-
     kind = name.removeprefix(f"{TFLITE}_")
     content = convert_tflite(graphs, kind, source.calibration.waveforms)
-    folder = staging / TFLITE
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{source.name}_{kind}.tflite"
-    path.write_bytes(content)
-    return Artefact(name, path, takes_features=kind == "int8_backbone")
+    model, text = source.model, request.text
+    facts = ModelFacts(
+        name=source.name,
+        description=text.description,
+        version=str(text.version),
+        label_names=model.label_names,
+        sample_rate_hz=graphs.sample_rate_hz,
+        author=text.author or "",
+        licence=text.licence or "",
+        channels=NUM_CHANNELS,
+        front_end=model.front_end.get_config() if name in TAKE_FEATURES else None,
+    )
+    path = staging / TFLITE / f"{source.name}_{kind}.tflite"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(add_metadata(content, facts))
+    return Artefact(name, path)

@@ -37,3 +37,5 @@ TOLERANCES: dict[str, Tolerance] = {
 }
 # In the order in which they are made.
 FORMATS = tuple(TOLERANCES)
+# Those that start behind the front end, for devices that make features themselves.
+TAKE_FEATURES = ("tflite_int8_backbone",)

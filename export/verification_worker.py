@@ -24,6 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from esc_tf.errors import ExportError
+from export.metadata import read_metadata
+
 _MAX_RUNS = 30
 _MAX_SECONDS = 2.0
 _SAVED_MODEL_BATCH = 8
@@ -43,6 +46,12 @@ def run_tflite(job: Mapping[str, Any], sounds: Arrays) -> tuple[Arrays, dict[str
         "operators": list_operators(Path(path).read_bytes()),
         "problems": {},
     }
+    try:
+        metadata = read_metadata(Path(path).read_bytes())
+        facts["labels"] = list(metadata.label_names)
+        facts["sample_rate_hz"] = metadata.sample_rate_hz
+    except ExportError as error:
+        facts["problems"]["metadata"] = str(error)
     runner = interpreter.get_signature_runner("serving_default")
     for part in ("probes", "evaluation"):
         outputs = [_run_signature(runner, sound[np.newaxis]) for sound in sounds[part]]
