@@ -220,6 +220,12 @@ def test_a_stream_is_heard_window_by_window(model, classifier, lengths: tuple[in
         check_close(result.probabilities, score_with_keras(model, sound[end - 4000 : end]))
 
 
+@pytest.mark.parametrize(("num_more", "num_results"), [(0, 2), (39, 2), (40, 3)])
+def test_a_few_samples_more_are_no_window(classifier, num_more: int, num_results: int) -> None:
+    results = list(classifier.stream([make_sound(6000 + num_more)], hop_s=0.25))
+    assert len(results) == num_results
+
+
 def test_a_hop_longer_than_the_window(model, classifier) -> None:
     sound = make_sound(14_000)
     results = list(classifier.stream([sound], hop_s=1.0))
