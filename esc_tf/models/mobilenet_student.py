@@ -36,7 +36,8 @@ class StudentBlock:
     Args:
         kernel: size of its spatial convolution along both axes.
         channels: of the input.
-        expanded: channels that the depthwise convolution filters; None: the block is plain.
+        plain: whether it is one plain convolution.
+        expanded: channels that the depthwise convolution filters; a plain block has ``channels``.
         filters: channels of the output.
         squeeze_units: hidden units of the squeeze-excitation; None: there is none.
         stride: along both axes.
@@ -44,7 +45,8 @@ class StudentBlock:
 
     kernel: int
     channels: int
-    expanded: int | None
+    plain: bool
+    expanded: int
     filters: int
     squeeze_units: int | None
     stride: int
@@ -68,11 +70,12 @@ def list_student_blocks(config: MobileNetStudentConfig) -> list[StudentBlock]:
         filters = round_channels(filters * config.width)
         is_plain = stage < config.plain_stages
         for index in range(depth):
-            expanded = None if is_plain else config.expansion * channels
-            squeezes = config.squeeze_excitation and stage > 0 and expanded is not None
+            expanded = channels if is_plain else config.expansion * channels
+            squeezes = config.squeeze_excitation and stage > 0 and not is_plain
             block = StudentBlock(
                 kernel=kernel,
                 channels=channels,
+                plain=is_plain,
                 expanded=expanded,
                 filters=filters,
                 squeeze_units=round_channels(expanded // _SQUEEZE_RATIO) if squeezes else None,
@@ -118,7 +121,7 @@ def build_mobilenet_student(
     x = _convolve(features, blocks[0].channels, _STEM_KERNEL, name="stem_conv", stride=2)
     outputs["stem"] = x = _finish(x, config, name="stem")
     for index, block in enumerate(blocks, start=1):
-        if block.expanded is None:
+        if block.plain:
             x = _plain_block(x, block, config, name=f"block{index}")
         else:
             x, scaled = _inverted_residual(x, block, config, index)

@@ -61,7 +61,7 @@ class GraphTest(tf.test.TestCase, parameterized.TestCase):
         expected = 9 * 16 + 2 * 16
         for block in list_student_blocks(config):
             channels, filters, area = block.channels, block.filters, block.kernel**2
-            if block.expanded is None:
+            if block.plain:
                 expected += area * channels * filters + 2 * filters
                 continue
             wide = block.expanded
