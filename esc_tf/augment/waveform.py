@@ -178,10 +178,12 @@ def _build_roll(config: RollConfig, audio: AudioConfig) -> WaveformAugment:
 
         def roll() -> tf.Tensor:
             low, high = (0, num_samples) if furthest is None else (-furthest, furthest + 1)
-            shift = tf.random.stateless_uniform(
-                [], split_seed(seed, _VALUE), minval=low, maxval=high, dtype=tf.int32
-            )
-            return roll_waveform(waveform, num_samples, shift)
+            low, high = (tf.cast(bound, tf.float64) for bound in (low, high))
+            # A fraction and not an integer, so that the same seed gives the same shift in seconds
+            # at any rate: a student and its teacher may hear one clip at two rates.
+            fraction = tf.random.stateless_uniform([], split_seed(seed, _VALUE), dtype=tf.float64)
+            shift = tf.floor(low + fraction * (high - low))
+            return roll_waveform(waveform, num_samples, tf.cast(shift, tf.int32))
 
         drawn = draw_chance(split_seed(seed, _CHANCE), config.probability)
         return tf.cond(drawn, roll, lambda: waveform)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -11,9 +12,20 @@ from esc_tf import frames
 from esc_tf.config.augment import AugmentConfig
 from esc_tf.config.data import AudioConfig, DataConfig
 from esc_tf.config.front_end import FrontEndConfig
-from esc_tf.config.model import AnyModelConfig, CNN10Config, HeadConfig, ModelConfig, SECNNConfig
+from esc_tf.config.model import (
+    AnyModelConfig,
+    CNN10Config,
+    HeadConfig,
+    MobileNetStudentConfig,
+    ModelConfig,
+    SECNNConfig,
+)
 from esc_tf.config.recipe import DistributionConfig, RecipeConfig
 from esc_tf.config.section import Section
+
+# Stands for ``data.test_fold`` in paths of what belongs to one fold, as in a cross-validation.
+TEST_FOLD_PLACEHOLDER = "{test_fold}"
+_ANY_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 
 class Experiment(Section):
@@ -34,12 +46,17 @@ class Experiment(Section):
         """Samples in one clip as the model sees it."""
         return frames.count_samples(self.audio.duration_s, self.audio.sample_rate_hz)
 
+    def fill_placeholders(self, path: str) -> str:
+        """A path with the test fold in place of ``{test_fold}``."""
+        return path.replace(TEST_FOLD_PLACEHOLDER, str(self.data.test_fold))
+
 
 def find_contradictions(experiment: Experiment) -> Iterator[str]:
     """Yield one sentence for each contradiction between sections, in the user's own paths."""
     yield from _front_end_contradictions(experiment)
     yield from _split_contradictions(experiment)
     yield from _model_contradictions(experiment.model)
+    yield from _distillation_contradictions(experiment)
     if experiment.distribution.xla and experiment.distribution.deterministic:
         yield (
             "distribution.xla: XLA has no repeatable gradient of max-pooling; set "
@@ -105,6 +122,22 @@ def _split_contradictions(experiment: Experiment) -> Iterator[str]:
             yield f"{path}: {monitor} needs data.validation, which is null"
 
 
+def _distillation_contradictions(experiment: Experiment) -> Iterator[str]:
+    for option in ("targets", "teacher"):
+        path = getattr(experiment.recipe.distillation, option, None) or ""
+        for found in _ANY_PLACEHOLDER.findall(path):
+            if found != TEST_FOLD_PLACEHOLDER:
+                yield (
+                    f"recipe.distillation.{option}: {found} stands for nothing; "
+                    f"{TEST_FOLD_PLACEHOLDER} is what there is"
+                )
+            elif experiment.data.test_fold is None:
+                yield (
+                    f"recipe.distillation.{option}: {found} stands for data.test_fold, which is "
+                    "null; name the file itself"
+                )
+
+
 def _model_contradictions(model: AnyModelConfig) -> Iterator[str]:
     if isinstance(model, SECNNConfig):
         for block in model.squeeze_excitation_blocks:
@@ -113,6 +146,17 @@ def _model_contradictions(model: AnyModelConfig) -> Iterator[str]:
                     f"model.squeeze_excitation_blocks: block {block} does not exist; "
                     f"model.block_filters has {len(model.block_filters)}"
                 )
+    if isinstance(model, MobileNetStudentConfig):
+        num_stages = len(model.block_filters)
+        for option in ("depths", "strides", "kernels"):
+            if len(getattr(model, option)) != num_stages:
+                yield (
+                    f"model.{option}: has {len(getattr(model, option))} values, and "
+                    f"model.block_filters says that there are {num_stages} stages; give one for "
+                    "each"
+                )
+        if model.plain_stages > num_stages:
+            yield f"model.plain_stages: {model.plain_stages} of {num_stages} stages; lower it"
     if isinstance(model, CNN10Config) and model.embedding_units is None:
         if model.embedding_dropout:
             yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from esc_tf.config.section import Section
 
@@ -26,7 +26,9 @@ class LogMelConfig(Section):
       (x + affine_offset) / affine_scale; ``min_max``: the clip to [0, 1].
     - ``num_frames``: cut to this many frames, or fill up with ``frame_padding``: the clip's own
       minimum or zero; null: as many as there are.
-    - ``computation``: ``rfft``, or ``dft_conv``, the same transform as a convolution.
+    - ``computation`` of the same transform: ``rfft``, ``dft_conv`` (one convolution) or
+      ``factored_dft`` (small matrix products, for an ``n_fft`` that is a multiple of 4). An export
+      chooses what is fastest on its target by itself.
     """
 
     name: Literal["log_mel"]
@@ -50,7 +52,16 @@ class LogMelConfig(Section):
     affine_scale: Annotated[float, Field(gt=0.0)] = 5.0
     num_frames: PositiveInt | None = None
     frame_padding: Literal["minimum", "zero"] = "minimum"
-    computation: Literal["rfft", "dft_conv"] = "rfft"
+    computation: Literal["rfft", "dft_conv", "factored_dft"] = "rfft"
+
+    @model_validator(mode="after")
+    def _check_computation(self) -> LogMelConfig:
+        if self.computation == "factored_dft" and self.n_fft % 4:
+            raise ValueError(
+                f"computation factored_dft needs an n_fft that is a multiple of 4, not "
+                f"{self.n_fft}; use rfft or dft_conv"
+            )
+        return self
 
 
 FrontEndConfig = LogMelConfig

@@ -108,7 +108,38 @@ class TFNetConfig(Section):
     head: HeadConfig = HeadConfig()
 
 
-AnyModelConfig = SECNNConfig | MobileNetV3Config | CNN10Config | TFNetConfig
+class MobileNetStudentConfig(Section):
+    """A small MobileNet for chips that calculate with eight bits, taught by a larger network.
+
+    A stem of stride 2, then stages: ``depths[i]`` inverted residuals of ``block_filters[i]``
+    channels, the first of them with stride ``strides[i]``, kernel ``kernels[i]`` throughout;
+    ``expansion`` times the channels are filtered in between. The first ``plain_stages`` stages have
+    ordinary convolutions, which at few channels are faster than depthwise ones. ``embedding_units``
+    are made of the last stage before the mean over all positions. ``width`` multiplies all of
+    these channels, rounded by ``round_channels``.
+
+    ``squeeze_excitation`` gates the channels of all depthwise blocks but the first stage's. ReLU
+    and ReLU6 lose least in int8.
+    """
+
+    name: Literal["mobilenet_student"]
+    width: Annotated[float, Field(ge=0.1, le=10.0)] = 1.0
+    stem_filters: Width = 16
+    block_filters: Filters = [24, 40, 64, 96]
+    depths: Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1)] = [1, 2, 2, 1]
+    strides: Annotated[list[Stride], Field(min_length=1)] = [2, 2, 2, 1]
+    kernels: Annotated[list[Literal[3, 5, 7]], Field(min_length=1)] = [3, 3, 3, 3]
+    expansion: Annotated[int, Field(ge=1, le=8)] = 3
+    plain_stages: Annotated[int, Field(ge=0)] = 2
+    squeeze_excitation: bool = False
+    activation: Literal["relu", "relu6", "hard_swish"] = "relu"
+    embedding_units: Width = 256
+    head: HeadConfig = HeadConfig(dropout=0.2)
+
+
+AnyModelConfig = (
+    SECNNConfig | MobileNetV3Config | MobileNetStudentConfig | CNN10Config | TFNetConfig
+)
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="name")]
 
 

@@ -145,13 +145,46 @@ class FineTuningConfig(Section):
         return self
 
 
+class DistillationConfig(Section):
+    """Training on a teacher's answers beside the labels [Schmid 2023].
+
+    The loss is ``label_weight`` times that of the labels and ``1 - label_weight`` times that of the
+    teacher: with softmax ``T^2 KL(teacher || student)``, with sigmoid ``T^2`` binary cross-entropy,
+    of probabilities from logits divided by the ``temperature`` T. What mixes clips mixes the
+    teacher's probabilities alike.
+
+    ``offline``: ``targets`` is a file that ``python -m esc_tf.distill teach`` wrote. If it holds
+    augmented views, epoch ``e`` hears view ``e`` modulo their number, just as the teacher heard it,
+    in place of a waveform augmentation of its own; if it holds the clean view alone, the teacher's
+    answer to the clean clip goes with every augmentation. ``online``: ``teacher``, a ``.keras``
+    file or a run's directory, hears each clip just as the student does, at its own rate.
+
+    ``{test_fold}`` in a path stands for ``data.test_fold``.
+    """
+
+    mode: Literal["offline", "online"] = "offline"
+    targets: Annotated[str, Field(min_length=1)] | None = None
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    label_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DistillationConfig:
+        wanted, other = ("targets", "teacher") if self.mode == "offline" else ("teacher", "targets")
+        if getattr(self, wanted) is None:
+            raise ValueError(f"{self.mode} distillation needs '{wanted}'")
+        if getattr(self, other) is not None:
+            raise ValueError(f"{self.mode} distillation ignores '{other}'; leave it out")
+        return self
+
+
 class RecipeConfig(Section):
     """Supervised training. ``batch_size`` counts clips over all devices.
 
     ``select`` says which weights ``model.keras`` gets: those of the best ``monitor`` or the last
     (always the last where ``monitor`` is not measured). ``fine_tuning``: begin with the weights of
-    another model. ``report``: write ``report/index.html``
-    when the run is finished.
+    another model. ``distillation``: learn from another model's answers, too. ``report``: write
+    ``report/index.html`` when the run is finished.
     """
 
     name: Literal["supervised"] = "supervised"
@@ -165,6 +198,7 @@ class RecipeConfig(Section):
     monitor: Monitor = "validation_accuracy"
     select: Literal["best", "last"] = "best"
     fine_tuning: FineTuningConfig | None = None
+    distillation: DistillationConfig | None = None
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     tensorboard: bool = False
     report: bool = True

@@ -20,6 +20,7 @@ from esc_tf.data.pipeline import (
 from esc_tf.data.records import CachedClip, EncodedClip, ShardedClip
 from esc_tf.data.shard_pipeline import ShardPipeline
 from esc_tf.data.shards import read_sharded_waveform
+from esc_tf.data.teaching import Teaching
 from esc_tf.data.tfio_decoding import DecodingPipeline
 
 
@@ -35,6 +36,7 @@ def build_pipeline(
     augment_waveform: AugmentWaveform | None = None,
     draw: Draw | None = None,
     mix_batch: MixBatch | None = None,
+    teaching: Teaching | None = None,
 ) -> ClipPipeline:
     """Build the pipeline that reads these clips; arguments and errors are `ClipPipeline`'s."""
     kind = ClipPipeline
@@ -53,6 +55,7 @@ def build_pipeline(
         augment_waveform=augment_waveform,
         draw=draw,
         mix_batch=mix_batch,
+        teaching=teaching,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,7 @@ from esc_tf.config import AudioConfig
 from esc_tf.data.decoded_cache import read_cached_waveform
 from esc_tf.data.length import fit_length
 from esc_tf.data.records import CachedClip
+from esc_tf.data.teaching import Teaching
 from esc_tf.errors import DataError
 
 Batch = dict[str, tf.Tensor]
@@ -55,7 +57,8 @@ class ClipPipeline:
     A batch is a dict: ``waveform`` (B, N) float32; ``num_samples`` (B,) int32, valid samples;
     ``label`` (B, C) float32 one-hot; ``weight`` (B,) float32, 0 for rows that only fill up the
     last batch; ``index`` (B,) int32, position in ``clips``, -1 for such rows; and what ``draw``
-    adds.
+    adds. With ``teaching`` there are also ``taught`` (B, C), ``teacher_waveform`` (B, M) and
+    ``teacher_num_samples`` (B,), as far as it asks for them.
 
     Args:
         clips: the clips, all at ``audio.sample_rate_hz``.
@@ -69,6 +72,7 @@ class ClipPipeline:
         augment_waveform: ``(waveform (N,), num_samples, seed (2,)) -> waveform``, for each clip.
         draw: ``seed (2,) -> dict`` of draws for one clip, keys ``draw/...``.
         mix_batch: ``batch -> batch``.
+        teaching: what a teacher has to do with it; None: there is none.
 
     Raises:
         DataError: no clips, or fewer than one training batch.
@@ -87,6 +91,7 @@ class ClipPipeline:
         augment_waveform: AugmentWaveform | None = None,
         draw: Draw | None = None,
         mix_batch: MixBatch | None = None,
+        teaching: Teaching | None = None,
     ) -> None:
         if not clips:
             raise DataError("there are no clips to make batches of")
@@ -99,12 +104,22 @@ class ClipPipeline:
         self.batch_size = batch_size
         self.training = training
         self._audio = audio
-        self._num_samples = frames.count_samples(audio.duration_s, audio.sample_rate_hz)
         self._num_classes = num_classes
         self._seed = seed
         augment_seed = seed if augment_seed is None else augment_seed
         self._augment_seed = augment_seed % 2**31
-        self._augment_waveform = augment_waveform if training else None
+        teaching = teaching or Teaching()
+        augments = training or teaching.views is not None
+        self._augment_waveform = augment_waveform if augments else None
+        # Constants of the process and not of the graph, which would be copied for each epoch.
+        self._views = self._targets = None
+        if teaching.views is not None:
+            self._views = tf.constant(teaching.views.seeds), tf.constant(teaching.views.is_clean)
+        if teaching.targets is not None:
+            self._targets = tf.constant(teaching.targets)
+        self._second = teaching.second
+        second_clips = [] if teaching.second is None else teaching.second.clips
+        self._second_paths = tf.constant([str(clip.cache_path) for clip in second_clips], tf.string)
         self._draw = draw if training else None
         self._mix_batch = mix_batch if training else None
         self._paths = tf.constant([str(clip.cache_path) for clip in clips])
@@ -136,9 +151,10 @@ class ClipPipeline:
         """
         num_rows = self._count_rows(part)
         crop_seed = tf.constant([self._seed, epoch], tf.int32)
+        number = tf.constant(epoch, tf.int32)
         augment_seed = tf.constant([self._augment_seed, epoch], tf.int32)
         data = self._build_items(epoch, part).map(
-            lambda item: self._traced_load(item, crop_seed, augment_seed),
+            lambda item: self._traced_load(item, crop_seed, augment_seed, number),
             num_parallel_calls=_NUM_PARALLEL_CALLS,
             deterministic=True,
         )
@@ -189,19 +205,12 @@ class ClipPipeline:
         """Return the waveform ``(samples,)`` of one item."""
         return read_cached_waveform(tf.gather(self._paths, item["position"]))
 
-    def _load(self, item: Batch, crop_seed: tf.Tensor, augment_seed: tf.Tensor) -> Batch:
+    def _load(
+        self, item: Batch, crop_seed: tf.Tensor, augment_seed: tf.Tensor, epoch: tf.Tensor
+    ) -> Batch:
         position, index = item["position"], item["index"]
-        waveform = self._read(item)
-        offset = None
-        if self.training and self._audio.crop == "random":
-            offset = tf.random.stateless_uniform([], _clip_seed(crop_seed, position, _CROP))
-        waveform, num_samples = fit_length(
-            waveform, self._num_samples, self._audio.pad, self._audio.crop, offset
-        )
-        if self._augment_waveform is not None:
-            seed = _clip_seed(augment_seed, position, _WAVEFORM)
-            waveform = self._augment_waveform(waveform, num_samples, seed)
-            waveform = tf.ensure_shape(waveform, (self._num_samples,))
+        draw = self._draw_hearing(position, crop_seed, augment_seed, epoch)
+        waveform, num_samples = _hear(self._read(item), self._audio, self._augment_waveform, draw)
         element = {
             "waveform": waveform,
             "num_samples": num_samples,
@@ -209,9 +218,71 @@ class ClipPipeline:
             "weight": tf.cast(index >= 0, tf.float32),
             "index": index,
         }
+        if self._targets is not None:
+            element["taught"] = self._targets[position, epoch % self._targets.shape[1]]
+        if self._second is not None:
+            heard = read_cached_waveform(tf.gather(self._second_paths, position))
+            heard, num_samples = _hear(
+                heard, self._second.audio, self._second.augment_waveform, draw
+            )
+            element.update(teacher_waveform=heard, teacher_num_samples=num_samples)
         if self._draw is not None:
             element.update(self._draw(_clip_seed(augment_seed, position, _FEATURES)))
         return element
+
+    def _draw_hearing(
+        self, position: tf.Tensor, crop_seed: tf.Tensor, augment_seed: tf.Tensor, epoch: tf.Tensor
+    ) -> _HearingDraw:
+        draws_crop = self._audio.crop == "random"
+        if self._views is None:
+            offset = None
+            if self.training and draws_crop:
+                offset = tf.random.stateless_uniform([], _clip_seed(crop_seed, position, _CROP))
+            return _HearingDraw(offset, _clip_seed(augment_seed, position, _WAVEFORM), None)
+        seeds, are_clean = self._views
+        view = epoch % are_clean.shape[0]
+        seed, is_clean = seeds[position, view], are_clean[view]
+        fold_in = tf.random.experimental.stateless_fold_in
+        offset = None
+        if draws_crop:
+            drawn = tf.random.stateless_uniform([], fold_in(seed, _CROP))
+            offset = tf.where(is_clean, 0.5, drawn)
+        return _HearingDraw(offset, fold_in(seed, _WAVEFORM), is_clean)
+
+
+class _HearingDraw(NamedTuple):
+    """What is drawn for one clip before it is heard.
+
+    Attributes:
+        offset: where a random crop starts, as a fraction; None: in the centre.
+        seed: of the augmentation, ``(2,)``.
+        is_clean: whether there is no augmentation; None: there is.
+    """
+
+    offset: tf.Tensor | None
+    seed: tf.Tensor
+    is_clean: tf.Tensor | None
+
+
+def _hear(
+    waveform: tf.Tensor,
+    audio: AudioConfig,
+    augment_waveform: AugmentWaveform | None,
+    draw: _HearingDraw,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Bring a waveform to the length of ``audio`` and augment it; also count its valid samples."""
+    length = frames.count_samples(audio.duration_s, audio.sample_rate_hz)
+    waveform, num_samples = fit_length(waveform, length, audio.pad, audio.crop, draw.offset)
+    if augment_waveform is not None:
+        clean, seed = waveform, draw.seed
+        if draw.is_clean is None:
+            waveform = augment_waveform(clean, num_samples, seed)
+        else:
+            waveform = tf.cond(
+                draw.is_clean, lambda: clean, lambda: augment_waveform(clean, num_samples, seed)
+            )
+        waveform = tf.ensure_shape(waveform, (length,))
+    return waveform, num_samples
 
 
 def _clip_seed(seed: tf.Tensor, position: tf.Tensor, stream: int) -> tf.Tensor:

@@ -12,11 +12,21 @@ from keras import ops
 _BANDS_PER_GROUP = 32
 
 
+def count_used_bins(bank: np.ndarray) -> int:
+    """How many of the lowest bins of a bank ``(bins, bands)`` count at all, at least one.
+
+    >>> count_used_bins(np.array([[0.0, 0.0], [1.0, 0.5], [0.0, 0.5], [0.0, 0.0]]))
+    3
+    """
+    used = np.flatnonzero(bank.any(axis=1))
+    return int(used[-1]) + 1 if used.size else 1
+
+
 class MelProjection:
     """``power @ bank``, group by group of neighbouring bands.
 
     Args:
-        bank: float32 filter bank ``(bins, bands)``.
+        bank: float32 filter bank ``(bins, bands)``, its bins in the order of the powers.
     """
 
     def __init__(self, bank: np.ndarray) -> None:
@@ -27,11 +37,6 @@ class MelProjection:
             # Bands narrower than a bin may be empty, all of a group at worst.
             low, high = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
             self._groups.append((low, high, np.ascontiguousarray(weights[low:high])))
-
-    @property
-    def num_bins(self) -> int:
-        """How many of the lowest bins count at all."""
-        return max(high for _, high, _ in self._groups)
 
     def __call__(self, power: Any) -> Any:
         """Map powers ``(batch, time, bins)`` to ``(batch, time, bands)``."""

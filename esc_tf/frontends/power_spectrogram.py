@@ -1,10 +1,14 @@
-"""Two interchangeable computations of the short-time power spectrum |X|².
+"""Interchangeable computations of the short-time power spectrum |X|².
 
-Both take a waveform that is padded already, whose frame ``i`` starts at sample
-``i * hop_length``, and return float32 powers ``(batch, time, bins)`` of the bins asked for or of
-all.
-``RealFFT`` is the faster one on CPUs; ``DFTConvolution`` is made of one convolution, for devices
-without an FFT or with one for powers of two alone, at any ``n_fft``.
+All take a waveform that is padded already, whose frame ``i`` starts at sample
+``i * hop_length``, and return float32 powers ``(batch, time, columns)`` of the bins asked for, or
+of all; ``bins`` is the bin of each column, since an order of their own saves some a copy.
+
+- ``RealFFT`` is the fastest within TensorFlow on CPUs.
+- ``FactoredDFT`` is the fastest on TFLite, where it takes less than half of the FFT's time; it is
+  made of small matrix products.
+- ``DFTConvolution`` is made of one convolution, at any ``n_fft``; TFLite's FFT takes powers of two
+  alone.
 """
 
 from __future__ import annotations
@@ -106,6 +110,7 @@ class RealFFT:
     def __init__(self, n_fft: int, hop_length: int, window: np.ndarray, num_bins: int) -> None:
         self._n_fft = n_fft
         del num_bins
+        self.bins = np.arange(n_fft // 2 + 1)
         self._framing = Framing(n_fft, hop_length)
         before = (n_fft - len(window)) // 2
         after = n_fft - len(window) - before
@@ -136,6 +141,7 @@ class DFTConvolution:
 
     def __init__(self, n_fft: int, hop_length: int, window: np.ndarray, num_bins: int) -> None:
         self._num_bins = num_bins
+        self.bins = np.arange(num_bins)
         self._framing = Framing(len(window), hop_length)
         self._before = (n_fft - len(window)) // 2
         self._after = n_fft - len(window) - self._before
@@ -165,7 +171,119 @@ class DFTConvolution:
         return squares[..., : self._num_bins] + squares[..., self._num_bins :]
 
 
-COMPUTATIONS: dict[str, type[RealFFT] | type[DFTConvolution]] = {
+class FactoredDFT:
+    """|X|² by two small matrix products, as in one step of Cooley and Tukey, in float32.
+
+    With n_fft = rows · columns, x as a matrix ``x[a, b] = x[columns a + b]`` and the bin
+    k = residue + rows · q::
+
+        Y[b, residue] = Σ_a x[a, b] exp(-2πi a residue / rows)
+        X[k] = Σ_b Y[b, residue] exp(-2πi b k / n_fft)
+
+    The first sum is the same product for every b. In the second one the twiddle factors are part
+    of the matrix, which is another for each residue. Residues above rows / 2 are mirror images
+    for a real x, and those of 0 and of rows / 2 are real: they share one matrix. That is about
+    100,000 multiplications a frame for n_fft 1024, where one matrix takes a million.
+
+    The block ``j`` of ``rows / 2`` columns holds the bins from ``j · rows / 2`` on, each block in
+    an order of its own. The bin at half the sample rate is left out: the slopes of mel bands end
+    there at the latest, so it has no weight in them. On a GPU that rounds the factors of matrix
+    products to TensorFloat-32, weak bands lose accuracy; switch that off or use ``RealFFT`` there.
+
+    Args:
+        n_fft: length of the transform, a multiple of 4.
+        hop_length: samples between the starts of two frames.
+        window: float64 weights of shape ``(win_length,)``, centred in ``n_fft``.
+        num_bins: the lowest bins to return; a whole block more where they end inside it.
+
+    Raises:
+        ValueError: ``n_fft`` is not a multiple of 4.
+
+    >>> FactoredDFT(64, 16, np.ones(64), 8).bins.tolist()
+    [0, 1, 2, 3, 4, 7, 6, 5]
+    """
+
+    def __init__(self, n_fft: int, hop_length: int, window: np.ndarray, num_bins: int) -> None:
+        rows, columns = factor_evenly(n_fft)
+        self._before = (n_fft - len(window)) // 2
+        self._after = n_fft - len(window) - self._before
+        # The window may start anywhere in the transform, so rows of zeros are left out.
+        num_rows = -(-len(window) // columns)
+        self._framing = Framing(num_rows * columns, hop_length)
+        self._missing = num_rows * columns - len(window)
+        self._window = np.pad(window, (0, self._missing)).reshape(num_rows, columns)
+        self._window = self._window.astype(np.float32)
+
+        num_residues = rows // 2
+        residues = np.arange(num_residues)
+        num_blocks = min(-(-num_bins // num_residues), columns)
+        blocks = np.arange(num_blocks)
+        # Even blocks rise with the residue, odd ones are mirror images and fall.
+        bins = rows * ((blocks + 1) // 2) + np.where(blocks % 2, -1, 1) * residues[:, np.newaxis]
+        bins[0] = num_residues * blocks  # of the residues 0 and rows / 2 in turn
+        self.bins = bins.T.reshape(-1)
+        self._num_blocks = num_blocks
+
+        # Whole turns are taken off as integers: large angles would lose digits.
+        inner_turns = np.outer(np.arange(num_rows), residues) % rows
+        inner = np.exp(-2j * np.pi * inner_turns / rows)
+        parts = np.stack([inner.real, inner.imag], axis=1)
+        parts[:, 1, 0] = 1.0 - 2.0 * (np.arange(num_rows) % 2)  # the residue rows / 2
+        self._inner = parts.reshape(num_rows, rows).astype(np.float32)
+
+        outer_turns = np.arange(columns)[:, np.newaxis] * bins[:, np.newaxis] % n_fft
+        outer = np.exp(-2j * np.pi * outer_turns / n_fft)  # (residue, column, block)
+        # The real parts of the mirrored Y are the same, the imaginary ones have the other sign.
+        from_imaginary = 1j * np.where(blocks % 2, -1, 1) * outer
+        from_real = outer.copy()
+        from_real[0, :, 1::2] = 0.0
+        from_imaginary[0] = np.where(blocks % 2, outer[0], 0.0)
+        outer = np.stack([from_real, from_imaginary], axis=2)
+        outer = outer.reshape(num_residues, 2 * columns, num_blocks)
+        self._outer = (outer.real.astype(np.float32), outer.imag.astype(np.float32))
+
+    def __call__(self, waveform: Any) -> Any:
+        """Map ``(batch, samples)`` to powers ``(batch, time, columns)``."""
+        num_samples = ops.shape(waveform)[1]
+        if self._before or self._after:
+            waveform = waveform[:, self._before : num_samples - self._after]
+        if self._missing:
+            waveform = ops.pad(waveform, [[0, 0], [0, self._missing]])
+        framed = self._framing.gather_frames(waveform)
+        num_frames = ops.shape(framed)[1]
+        num_rows, columns = self._window.shape
+        num_residues = len(self._outer[0])
+
+        framed = ops.reshape(framed, (-1, num_rows, columns)) * self._window
+        framed = ops.reshape(ops.transpose(framed, (0, 2, 1)), (-1, num_rows))
+        inner = ops.reshape(ops.matmul(framed, self._inner), (-1, num_residues))
+        # (frame, column, part, residue) → (residue, frame, column and part)
+        inner = ops.reshape(ops.transpose(inner), (num_residues, -1, 2 * columns))
+        real, imaginary = (ops.matmul(inner, matrix) for matrix in self._outer)
+        power = ops.reshape(ops.square(real) + ops.square(imaginary), (num_residues, -1))
+        power = ops.transpose(power)  # (frame and block, residue)
+        return ops.reshape(power, (-1, num_frames, self._num_blocks * num_residues))
+
+
+def factor_evenly(n_fft: int) -> tuple[int, int]:
+    """Split into two even factors that are as near to each other as can be, the larger first.
+
+    Raises:
+        ValueError: ``n_fft`` is not a multiple of 4.
+
+    >>> factor_evenly(1024), factor_evenly(2048), factor_evenly(1764)
+    ((32, 32), (64, 32), (42, 42))
+    """
+    if n_fft < 4 or n_fft % 4:
+        raise ValueError(f"n_fft {n_fft} is not a multiple of 4")
+    half = next(a for a in range(math.isqrt(n_fft // 4), 0, -1) if (n_fft // 4) % a == 0)
+    return n_fft // (2 * half), 2 * half
+
+
+Computation = RealFFT | DFTConvolution | FactoredDFT
+
+COMPUTATIONS: dict[str, type[Computation]] = {
     "rfft": RealFFT,
     "dft_conv": DFTConvolution,
+    "factored_dft": FactoredDFT,
 }

@@ -13,7 +13,7 @@ from keras import layers
 _PREFIX = "affine_"
 
 
-def fold_batch_norms(model: keras.Model) -> keras.Model:
+def fold_batch_norms(model: keras.Model, merge_padding: bool = True) -> keras.Model:
     """Rebuild a functional model for inference, with no batch norm where a convolution can do it.
 
     ``gamma (W x - mean) / sqrt(variance + epsilon) + beta`` is a convolution with a bias: ``W``
@@ -26,6 +26,9 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
 
     Args:
         model: each layer called once, with tensors alone. It is left as it was.
+        merge_padding: whether such a padding goes into the convolution, whose kernel is then of
+            even size. TFLite's interpreters have fast kernels for odd sizes alone: with the padding
+            apart, mn04 takes 0.73 times the time there in float32 and 0.5 times in int8.
 
     Returns:
         A model of its own with the same inputs and outputs, whatever the size of the input; not
@@ -41,7 +44,11 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
         convolution = by_output[id(layer.input)]
         if _takes_batch_norm(convolution, layer) and consumers[id(layer.input)] == 1:
             padding = by_output[id(convolution.input)]
-            if consumers[id(convolution.input)] > 1 or not _takes_padding(convolution, padding):
+            if (
+                not merge_padding
+                or consumers[id(convolution.input)] > 1
+                or not _takes_padding(convolution, padding)
+            ):
                 padding = None
             folded[layer.name] = (convolution, padding)
             skipped |= {part.name for part in (convolution, padding) if part is not None}

@@ -148,13 +148,16 @@ class Classifier(keras.Model):
         outputs = self.head(values[self.head_source], training=training)
         return {**outputs, "embedding": ops.cast(values[EMBEDDING], "float32")}
 
-    def fold_batch_norms(self) -> Classifier:
+    def fold_batch_norms(self, merge_padding: bool = True) -> Classifier:
         """A classifier of its own for inference, with the same outputs to rounding, but faster.
 
         See ``esc_tf.models.folding``: layers with the names of batch norms and of the convolutions
         before them are not there any more, those of ``activation_names`` are.
+
+        Args:
+            merge_padding: False where TFLite's interpreter is to run it.
         """
-        backbone = fold_batch_norms(self.backbone)
+        backbone = fold_batch_norms(self.backbone, merge_padding)
         folded = Classifier(self.front_end, backbone, **self._settings, name=self.name)
         folded.head.set_weights(self.head.get_weights())
         return folded

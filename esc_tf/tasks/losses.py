@@ -67,3 +67,50 @@ def build_loss(recipe: RecipeConfig) -> Loss:
         return loss(labels, logits)
 
     return compute_loss
+
+
+def soften(logits: Any, loss: str, temperature: float) -> Any:
+    """Probabilities from logits divided by a temperature.
+
+    Args:
+        logits: ``(batch, classes)``.
+        loss: a recipe's: ``categorical_crossentropy`` makes distributions over the classes,
+            ``binary_crossentropy`` independent probabilities.
+        temperature: above 1 flattens, below sharpens.
+
+    Returns:
+        Float32 of the same shape.
+    """
+    logits = ops.cast(logits, "float32") / temperature
+    return ops.sigmoid(logits) if loss == "binary_crossentropy" else ops.softmax(logits, axis=-1)
+
+
+def build_teacher_loss(recipe: RecipeConfig) -> Loss:
+    """Build the loss of a student against its teacher, for ``recipe.distillation``.
+
+    With softmax ``T^2 KL(teacher || student)``, which is 0 where both agree; with sigmoid ``T^2``
+    times the binary cross-entropy. ``T^2`` keeps gradients at their size whatever the temperature
+    (Hinton et al. 2015).
+
+    Returns:
+        A function (the teacher's probabilities as ``soften`` makes them, mixed or not,
+        ``(batch, classes)``; the student's logits ``(batch, classes)``) → ``(batch,)`` float32.
+
+    Raises:
+        ValueError: the recipe has no distillation.
+    """
+    if recipe.distillation is None:
+        raise ValueError("recipe.distillation is null")
+    temperature = recipe.distillation.temperature
+    binary = recipe.loss == "binary_crossentropy"
+
+    def compute_loss(taught: Any, logits: Any) -> Any:
+        taught, logits = ops.cast(taught, "float32"), ops.cast(logits, "float32") / temperature
+        if binary:
+            return temperature**2 * binary_crossentropy(taught, logits)
+        # A probability of 0 adds nothing, whatever its logarithm.
+        known = ops.log(ops.maximum(taught, 1e-30))
+        divergence = taught * (known - ops.log_softmax(logits, axis=-1))
+        return temperature**2 * ops.sum(divergence, axis=-1)
+
+    return compute_loss

@@ -23,7 +23,6 @@ from esc_tf.data import (
     build_dataset,
     build_pipeline,
     load_clips,
-    split_clips,
 )
 from esc_tf.evaluation.metrics import compute_metrics
 from esc_tf.evaluation.predictions import Predictions, build_predict_step, predict_data_set
@@ -37,6 +36,11 @@ from esc_tf.training.devices import (
     check_shared,
     explain_lost_workers,
     synchronize_batch_norm,
+)
+from esc_tf.training.distillation import (
+    Distillation,
+    find_known_digest,
+    prepare_distillation,
 )
 from esc_tf.training.fine_tuning import (
     Source,
@@ -53,7 +57,7 @@ from esc_tf.training.run_directory import (
     collect_run_facts,
     digest_experiment,
 )
-from esc_tf.training.split_file import check_parts_apart, record_split
+from esc_tf.training.split_file import record_split, split_experiment
 from esc_tf.training.supervised import build_train_step
 from esc_tf.training.termination import StopSignal
 
@@ -103,7 +107,9 @@ def train_experiment(
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
     split = split_experiment(experiment, clips)
     recipe, label_names = experiment.recipe, data_set.label_names
-    training = _training_pipeline(experiment, split, len(label_names))
+    with strategy.scope():
+        distillation = _find_teacher(experiment, split, label_names, run, resume)
+    training = _training_pipeline(experiment, split, len(label_names), distillation)
 
     check_agreement(
         workers,
@@ -111,6 +117,7 @@ def train_experiment(
             "configuration": digest_experiment(experiment),
             "clips": [clip.content_digest for clip in clips],
             "recipe.fine_tuning.source": source and source.digest,
+            "recipe.distillation": distillation.digest,
             "--resume": resume,
         },
     )
@@ -121,13 +128,15 @@ def train_experiment(
             recipe, training.num_batches, experiment.distribution.precision, tuning.rate_factors
         )
         optimizer.build(model.trainable_variables)
-    for line in tuning.lines:
+    for line in (*tuning.lines, *distillation.lines):
         report(line)
     run.claim(resume, writes=workers.is_chief)
     try:
         facts = collect_run_facts(devices.description, label_names)
         if source is not None:
             facts["fine_tuning"] = {"source": str(source.file), "sha256": source.digest}
+        if distillation.facts:
+            facts["distillation"] = dict(distillation.facts)
         if resume:
             first = run.read_resolved()[1]
             now = {key: facts[key] for key in ("started", "commit", "versions")}
@@ -165,7 +174,9 @@ def train_experiment(
             workers=workers,
             recipe=recipe,
             run=run,
-            train_step=build_train_step(model, optimizer, strategy, experiment),
+            train_step=build_train_step(
+                model, optimizer, strategy, experiment, distillation.ask_teacher
+            ),
             validate=validate,
             clip_ids=[clip.record.clip_id for clip in split.train],
             read_patience_s=experiment.data.read_patience_s,
@@ -234,6 +245,18 @@ def _find_source(experiment: Experiment, run: RunDirectory, resume: bool) -> Sou
     return find_source(config, facts.get("fine_tuning", {}).get("sha256"))
 
 
+def _find_teacher(
+    experiment: Experiment,
+    split: Split,
+    label_names: Sequence[str],
+    run: RunDirectory,
+    resume: bool,
+) -> Distillation:
+    """The teacher; of a run that goes on, the one with which it began."""
+    facts = run.read_resolved()[1] if resume else {}
+    return prepare_distillation(experiment, split, label_names, find_known_digest(facts))
+
+
 def _load_best(recipe: RecipeConfig, run: RunDirectory, model: keras.Model) -> int | None:
     """Load the weights of the best validation and return their epoch; None: none were kept."""
     path = run.checkpoint_path / BEST_FILE
@@ -242,7 +265,9 @@ def _load_best(recipe: RecipeConfig, run: RunDirectory, model: keras.Model) -> i
     return int(read_checkpoint(path, {"model": model.variables})["epoch"])
 
 
-def _training_pipeline(experiment: Experiment, split: Split, num_classes: int) -> ClipPipeline:
+def _training_pipeline(
+    experiment: Experiment, split: Split, num_classes: int, distillation: Distillation
+) -> ClipPipeline:
     augment = experiment.augment
     return build_pipeline(
         split.train,
@@ -255,6 +280,7 @@ def _training_pipeline(experiment: Experiment, split: Split, num_classes: int) -
         augment_waveform=build_waveform_augment(augment, experiment.audio),
         draw=build_feature_draw(augment),
         mix_batch=build_batch_mix(augment),
+        teaching=distillation.teaching,
     )
 
 
@@ -275,7 +301,8 @@ def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = 
     source = _find_source(experiment, run, resume)
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
     split = split_experiment(experiment, clips)
-    training = _training_pipeline(experiment, split, len(data_set.label_names))
+    distillation = _find_teacher(experiment, split, data_set.label_names, run, resume)
+    training = _training_pipeline(experiment, split, len(data_set.label_names), distillation)
     model = build_classifier(experiment, data_set.label_names)
     tuning = prepare_fine_tuning(model, experiment.recipe.fine_tuning, source)
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
@@ -289,25 +316,9 @@ def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = 
             f"{len(split.dropped)} leaks dropped",
             f"model: {experiment.model.name}, {parameters:,} trainable parameters",
             *tuning.lines,
+            *distillation.lines,
             f"training: up to {recipe.epochs} epochs of {training.num_batches} steps, "
             f"batch {recipe.batch_size}",
             f"devices: {devices.description['strategy']} on {devices.description['devices']}",
         ]
     )
-
-
-def split_experiment(experiment: Experiment, clips: Sequence[CachedClip]) -> Split:
-    """Split clips as the experiment asks, and check that its parts are apart.
-
-    Raises:
-        DataError: see ``split_clips``.
-    """
-    split = split_clips(
-        clips,
-        test_fold=experiment.data.test_fold,
-        validation=experiment.data.validation,
-        seed=experiment.seed,
-        on_leak=experiment.data.on_leak,
-    )
-    check_parts_apart(split, experiment.data.test_fold)
-    return split

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from esc_tf.data import CachedClip, Split
+from esc_tf.config import Experiment
+from esc_tf.data import CachedClip, Split, split_clips
 from esc_tf.errors import DataError, RequestError
 from esc_tf.training.run_directory import RunDirectory
 
 SPLIT_FILE = "split.json"
 PARTS = ("train", "validation", "test")
+
+
+def split_experiment(experiment: Experiment, clips: Sequence[CachedClip]) -> Split:
+    """Split clips as the experiment asks, and check that its parts are apart.
+
+    Raises:
+        DataError: see ``split_clips``.
+    """
+    split = split_clips(
+        clips,
+        test_fold=experiment.data.test_fold,
+        validation=experiment.data.validation,
+        seed=experiment.seed,
+        on_leak=experiment.data.on_leak,
+    )
+    check_parts_apart(split, experiment.data.test_fold)
+    return split
 
 
 def check_parts_apart(split: Split, test_fold: int | None) -> None:

@@ -1,4 +1,7 @@
-"""The supervised step: features → augmentation → logits → loss → one optimiser step."""
+"""The supervised step: features → augmentation → logits → loss → one optimiser step.
+
+With a teacher its probabilities go along with the labels, mixed alike, into a loss of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ import tensorflow as tf
 
 from esc_tf.augment.features import apply_feature_augment
 from esc_tf.config import Experiment
-from esc_tf.tasks.losses import build_loss
+from esc_tf.tasks.losses import build_loss, build_teacher_loss
 
 TrainStep = Callable[[Mapping[str, object]], dict[str, tf.Tensor]]
+# A batch → the teacher's probabilities (batch, classes), of the clips as the batch holds them.
+AskTeacher = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
 
 
 def build_train_step(
@@ -19,6 +24,7 @@ def build_train_step(
     optimizer: keras.optimizers.Optimizer,
     strategy: tf.distribute.Strategy,
     experiment: Experiment,
+    ask_teacher: AskTeacher | None = None,
 ) -> TrainStep:
     """Compile one training step under ``strategy``.
 
@@ -29,24 +35,37 @@ def build_train_step(
         optimizer: built on the model's trainable variables.
         strategy: what both were made under.
         experiment: batch size, loss, feature augmentation, XLA.
+        ask_teacher: the teacher of ``recipe.distillation``; None: there is none.
 
     Returns:
         A function of a (distributed) batch; it returns sums over the whole batch as scalars:
         ``loss``, ``correct`` (by the strongest label) and ``count``.
     """
     loss_function = build_loss(experiment.recipe)
+    distillation = experiment.recipe.distillation
+    if (ask_teacher is None) != (distillation is None):
+        raise ValueError("a teacher and recipe.distillation go together")
+    label_weight = 1.0 if distillation is None else distillation.label_weight
+    teacher_loss = None if distillation is None else build_teacher_loss(experiment.recipe)
     global_batch_size = experiment.recipe.batch_size
 
     def measure_gradients(
         batch: Mapping[str, tf.Tensor],
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        targets = [batch["label"]]
+        if ask_teacher is not None:
+            targets.append(tf.stop_gradient(ask_teacher(batch)))
         with tf.GradientTape() as tape:
             features = model.extract_features(batch["waveform"], batch["num_samples"])
-            features, labels = apply_feature_augment(
-                features, batch["label"], dict(batch), experiment.augment
+            features, mixed = apply_feature_augment(
+                features, tf.concat(targets, axis=1), dict(batch), experiment.augment
             )
+            labels, *taught = tf.split(mixed, len(targets), axis=1)
             logits = model.classify_features(features, training=True)["logits"]
             losses = loss_function(labels, logits)
+            if teacher_loss is not None:
+                losses *= label_weight
+                losses += (1.0 - label_weight) * teacher_loss(taught[0], logits)
             objective = tf.reduce_sum(losses) / global_batch_size
             objective += tf.add_n([*model.losses, tf.zeros(())]) / strategy.num_replicas_in_sync
             scaled = optimizer.scale_loss(objective)

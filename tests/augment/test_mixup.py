@@ -14,6 +14,7 @@ from esc_tf.config.augment import MixupConfig, WaveMixConfig
 from tests.augment.test_features import NUM_DRAWS, draw_many
 
 WAVE_MIX = AugmentConfig(wave_mix=WaveMixConfig())
+TEACHERS = {"taught", "teacher_waveform", "teacher_num_samples"}
 
 
 class WaveMixTest(tf.test.TestCase, parameterized.TestCase):
@@ -59,6 +60,24 @@ class WaveMixTest(tf.test.TestCase, parameterized.TestCase):
             partner = (row + 2) % 4  # half a batch away
             expected = weight[row] * centred[row] + (1 - weight[row]) * centred[partner]
             self.assertAllClose(mixed["waveform"][row], expected, atol=1e-6)
+
+    def test_a_teacher_hears_and_answers_the_same_mixture(self):
+        batch = self.make_batch([1.0, 0.75, 0.5, 0.6])
+        plain = build_wave_mix(WAVE_MIX)(dict(batch))
+        mixed = build_wave_mix(WAVE_MIX)(
+            {
+                **batch,
+                "taught": batch["label"][:, ::-1],
+                "teacher_waveform": tf.repeat(batch["waveform"], 2, axis=1),
+                "teacher_num_samples": 2 * batch["num_samples"],
+            }
+        )
+        self.assertEqual(set(mixed) - set(plain), TEACHERS)
+        for key, value in plain.items():
+            self.assertAllEqual(mixed[key], value)
+        self.assertAllClose(mixed["taught"], mixed["label"][:, ::-1])
+        self.assertAllClose(mixed["teacher_waveform"], tf.repeat(mixed["waveform"], 2, axis=1))
+        self.assertAllEqual(mixed["teacher_num_samples"], 2 * mixed["num_samples"])
 
     def test_a_batch_of_one_is_mixed_with_itself(self):
         batch = {key: value[:1] for key, value in self.make_batch([0.7] * 4).items()}

@@ -51,6 +51,19 @@ from tests.config.base import build_with, problems_with
             "model.head.activation: follows hidden layers",
         ),
         (["distribution.xla=true"], "distribution.xla: XLA has no repeatable gradient"),
+        (
+            ["recipe.distillation={targets: 'fold_{fold}.npz'}"],
+            "recipe.distillation.targets: {fold} stands for nothing; {test_fold} is what there is",
+        ),
+        (
+            ["recipe.distillation={mode: online, teacher: 'x_{test_fold}'}", "data.test_fold=null"],
+            "recipe.distillation.teacher: {test_fold} stands for data.test_fold, which is null",
+        ),
+        (["recipe.distillation={}"], "recipe.distillation: offline distillation needs 'targets'"),
+        (
+            ["recipe.distillation={mode: online, targets: a.npz, teacher: b}"],
+            "recipe.distillation: online distillation ignores 'targets'",
+        ),
     ],
 )
 def test_contradictions_between_sections_are_named(overrides: list[str], words: str) -> None:
@@ -110,3 +123,9 @@ def test_two_experiments_do_not_share_their_lists() -> None:
     first.model.block_filters.append(3)
     assert second.model.block_filters == [64, 128, 256, 512, 1024]
     assert build_with().model.head.hidden_units == [2048]
+
+
+def test_the_test_fold_stands_in_paths() -> None:
+    experiment = build_with("data.test_fold=3")
+    assert experiment.fill_placeholders("runs/fold_{test_fold}/x{test_fold}") == "runs/fold_3/x3"
+    assert experiment.fill_placeholders("runs/fold_3") == "runs/fold_3"

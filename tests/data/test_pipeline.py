@@ -243,7 +243,7 @@ class PipelineTest(FolderTestCase):
         pipeline = self.pipeline(augment=AUGMENT)
         number, seed = tf.constant(0), tf.constant([0, 0])
         traced = pipeline._traced_load.get_concrete_function(
-            {"position": number, "index": number}, seed, seed
+            {"position": number, "index": number}, seed, seed, number
         )
         graph = traced.graph.as_graph_def()
         functions = [node for function in graph.library.function for node in function.node_def]

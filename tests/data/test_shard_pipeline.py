@@ -198,7 +198,7 @@ class ShardPipelineTest(ShardsTestCase):
             "record": tf.constant(""),
         }
         seed = tf.constant([0, 0])
-        traced = pipeline._traced_load.get_concrete_function(item, seed, seed)
+        traced = pipeline._traced_load.get_concrete_function(item, seed, seed, tf.constant(0))
         names = {node.op for node in traced.graph.as_graph_def().node}
         check = tf.function(lambda value: pass_if(value, value > 0, "text"))
         checked = check.get_concrete_function(tf.constant(1)).graph.as_graph_def()

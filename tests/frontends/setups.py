@@ -13,8 +13,14 @@ from esc_tf.config.loading import read_config_file
 from esc_tf.frontends import LogMelSpectrogram, build_front_end
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "front_end"
-NAMES = ("se_cnn_log_mel", "efficientat_log_mel", "panns_log_mel", "tfnet_log_mel")
-COMPUTATIONS = ("rfft", "dft_conv")
+NAMES = (
+    "se_cnn_log_mel",
+    "efficientat_log_mel",
+    "panns_log_mel",
+    "tfnet_log_mel",
+    "student_log_mel",
+)
+COMPUTATIONS = ("rfft", "dft_conv", "factored_dft")
 PRODUCT = [(name, computation) for name in NAMES for computation in COMPUTATIONS]
 
 

@@ -14,6 +14,7 @@ SHAPES = {
     "efficientat_log_mel": (500, 128),
     "panns_log_mel": (501, 64),
     "tfnet_log_mel": (250, 40),
+    "student_log_mel": (251, 64),
 }
 
 

@@ -58,6 +58,7 @@ SIGNALS = make_signals()
 TOLERANCES_DB = {
     "rfft": {"tone": 1e-3, "tone in noise": 1e-3, "constant": 5e-4, None: 1e-4},
     "dft_conv": {"tone": 4e-3, "tone in noise": 4e-3, "constant": 5e-4, None: 1e-4},
+    "factored_dft": {"tone": 4e-3, "tone in noise": 4e-3, "constant": 5e-4, None: 1e-4},
 }
 
 
@@ -85,8 +86,12 @@ class LibrosaTest(tf.test.TestCase, parameterized.TestCase):
         # the quiet noise, whose deviation is a fraction of a dB.
         self.assertLess(np.abs(ours[0, ..., 0] - theirs).max(), 5e-4)
 
-    @parameterized.parameters(*COMPUTATIONS)
-    def test_real_clips(self, computation: str) -> None:
+    @parameterized.parameters(
+        ("rfft", 1e-3, 1e-4), ("dft_conv", 1e-3, 1e-4), ("factored_dft", 4e-3, 3e-4)
+    )
+    def test_real_clips(
+        self, computation: str, tolerance_db: float, tolerance_of_features: float
+    ) -> None:
         folder = shared_path("esc10/audio")
         decibels = build_setup(
             "se_cnn_log_mel", normalization="none", num_frames=None, computation=computation
@@ -96,10 +101,16 @@ class LibrosaTest(tf.test.TestCase, parameterized.TestCase):
             waveform = read_clip(path).waveform
             ours = decibels(waveform[np.newaxis]).numpy()[0, ..., 0]
             self.assertAllInRange(ours, -101.0, 100.0)
-            # Measured on every eighth clip: at most 4e-4 (rfft) and 7e-4 (dft_conv).
-            self.assertLess(np.abs(ours - librosa_db(waveform).T).max(), 1e-3)
+            # Measured on every eighth clip: at most 4e-4 (rfft) and 7e-4 (dft_conv); factored_dft
+            # on every 16th: 2.4e-3 in bands 70 dB below a tone, and 3e-4 in all but one value of
+            # ten thousand.
+            error_db = np.abs(ours - librosa_db(waveform).T)
+            self.assertLess(error_db.max(), tolerance_db)
+            self.assertLess(np.quantile(error_db, 0.999), 5e-4)
             ours = features(waveform[np.newaxis]).numpy()[0, ..., 0]
-            self.assertLess(np.abs(ours - librosa_features(waveform)).max(), 1e-4)
+            # In standard deviations. Measured: 5e-5 (rfft, dft_conv), 1.3e-4 (factored_dft).
+            error = np.abs(ours - librosa_features(waveform))
+            self.assertLess(error.max(), tolerance_of_features)
 
     @parameterized.product(
         computation=COMPUTATIONS,
@@ -113,6 +124,8 @@ class LibrosaTest(tf.test.TestCase, parameterized.TestCase):
         ],
     )
     def test_other_settings(self, computation: str, settings: dict) -> None:
+        if computation == "factored_dft" and settings["n_fft"] % 4:
+            self.skipTest("factored_dft takes multiples of 4; test_computation.py has its error")
         waveform = SIGNALS["noise"][:30000]
         layer = build_setup(
             "se_cnn_log_mel",

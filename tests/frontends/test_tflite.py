@@ -12,7 +12,7 @@ from absl.testing import parameterized
 from tests.frontends.setups import build_setup, make_waveforms
 
 NUM_SAMPLES = 12_000
-# The FFT of TFLite takes powers of two alone; the convolution takes what comes.
+# The FFT of TFLite takes powers of two alone; the others take what comes.
 PRODUCT = [
     ("se_cnn_log_mel", "rfft"),
     ("efficientat_log_mel", "rfft"),
@@ -21,6 +21,10 @@ PRODUCT = [
     ("efficientat_log_mel", "dft_conv"),
     ("panns_log_mel", "dft_conv"),
     ("tfnet_log_mel", "dft_conv"),
+    ("se_cnn_log_mel", "factored_dft"),
+    ("efficientat_log_mel", "factored_dft"),
+    ("panns_log_mel", "factored_dft"),
+    ("tfnet_log_mel", "factored_dft"),
 ]
 
 

@@ -24,10 +24,10 @@ from esc_tf.errors import DataError, EscTfError, RequestError
 from esc_tf.evaluation.metrics import compute_metrics
 from esc_tf.training import cross_validation, experiment
 from esc_tf.training.cross_validation import cross_validate, plan_folds
-from esc_tf.training.experiment import split_experiment, train_experiment
+from esc_tf.training.experiment import train_experiment
 from esc_tf.training.loop import TrainingLoop
 from esc_tf.training.run_directory import RunDirectory
-from esc_tf.training.split_file import check_parts_apart, read_split
+from esc_tf.training.split_file import check_parts_apart, read_split, split_experiment
 from tests.tiny import tiny_experiment
 
 # Stands for the training command: writes down how it was called, and the canned results.

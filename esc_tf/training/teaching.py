@@ -1,0 +1,231 @@
+"""Asking teachers about the views of the clips that a student will train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from esc_tf.augment.waveform import build_waveform_augment
+from esc_tf.config import Experiment
+from esc_tf.data import CachedClip, Split, build_pipeline, load_clips
+from esc_tf.data.teaching import Teaching, Views, digest_original, make_views
+from esc_tf.errors import DataError, RequestError
+from esc_tf.frames import count_samples
+from esc_tf.training.split_file import split_experiment
+from esc_tf.training.teacher_file import (
+    VIEW_AUGMENT,
+    TeacherFile,
+    compare_labels,
+    describe_views,
+)
+from esc_tf.training.teachers import Teacher
+
+_BATCH_SIZE = 32
+_MOST_NAMES = 3
+
+
+def teach(
+    experiment: Experiment,
+    teachers: Sequence[Teacher],
+    *,
+    num_views: int = 1,
+    seed: int | None = None,
+    report: Callable[[str], object] = print,
+) -> TeacherFile:
+    """Ask teachers about all clips outside the test fold, and take the mean of their logits.
+
+    View 0 is the clean clip; the others are augmented as the experiment says, each time by the seed
+    that the file keeps. Every teacher hears them at its own rate.
+
+    Args:
+        experiment: the student's, or any other with its data, clip length, augmentation and fold.
+        teachers: one, or an ensemble.
+        num_views: how many views of each clip.
+        seed: of the views; None: that of the experiment's augmentation.
+        report: takes lines for the user.
+
+    Raises:
+        RequestError: teachers of other classes or scores, or trained on clips of the test fold; or
+            views that would all be the same.
+        DataError: the data cannot be used, or are other sounds at a teacher's rate.
+    """
+    augment = experiment.augment
+    moves = experiment.audio.crop == "random" or any(
+        getattr(augment, key) is not None for key in VIEW_AUGMENT
+    )
+    if num_views > 1 and not moves:
+        raise RequestError(
+            f"--views {num_views}: all views would be the same, for augment has none of "
+            f"{', '.join(VIEW_AUGMENT)}; configure one of them, or leave --views out"
+        )
+    data_set, clips, _ = load_clips(experiment.data, experiment.audio, experiment.seed)
+    split = split_experiment(experiment, clips)
+    for line in check_unheard([(item.path, item.seen) for item in teachers], split):
+        report(line)
+    test = {clip.record.clip_id for clip in split.test}
+    clips = [clip for clip in clips if clip.record.clip_id not in test]
+    label_names = data_set.label_names
+    problems = [
+        f"{teacher.path}: {problem}"
+        for teacher in teachers
+        for problem in compare_labels(teacher.facts.label_names, label_names)
+    ] + [
+        f"{teacher.path}: has {teacher.facts.output} scores and {teachers[0].path} "
+        f"{teachers[0].facts.output} scores, which have no mean"
+        for teacher in teachers[1:]
+        if teacher.facts.output != teachers[0].facts.output
+    ]
+    if problems:
+        raise RequestError(problems)
+
+    if seed is None:
+        seed = experiment.seed if augment.seed is None else augment.seed
+    clip_ids = tuple(clip.record.clip_id for clip in clips)
+    digests = tuple(digest_original(clip) for clip in clips)
+    views = make_views(clip_ids, num_views, seed)
+    total = np.zeros((len(clips), num_views, len(label_names)), np.float64)
+    for teacher in teachers:
+        report(
+            f"{teacher.path}: {len(clips)} clips, {num_views} views at "
+            f"{teacher.facts.audio.sample_rate_hz} Hz"
+        )
+        total += _ask(experiment, teacher, clip_ids, digests, views)
+    logits = (total / len(teachers)).astype(np.float32)
+    if not np.isfinite(logits).all():
+        raise DataError("a teacher's logits are not finite; look at the model")
+    _report_accuracy(logits, clips, report)
+    facts: dict[str, Any] = {
+        "output": teachers[0].facts.output,
+        "seed": seed,
+        "test_fold": experiment.data.test_fold,
+        **describe_views(experiment.audio, augment),
+        "teachers": [
+            {
+                "path": teacher.path,
+                "file": str(teacher.file.absolute()),
+                "sha256": teacher.digest,
+                "seen": None if teacher.seen is None else list(teacher.seen),
+            }
+            for teacher in teachers
+        ],
+    }
+    return TeacherFile(logits, views, clip_ids, digests, tuple(label_names), facts)
+
+
+def _ask(
+    experiment: Experiment,
+    teacher: Teacher,
+    clip_ids: Sequence[str],
+    digests: Sequence[str],
+    views: Views,
+) -> np.ndarray:
+    """Logits ``(clips, views, classes)`` of one teacher."""
+    rate_hz = teacher.facts.audio.sample_rate_hz
+    audio = experiment.audio.model_copy(update={"sample_rate_hz": rate_hz})
+    teacher.check_length(count_samples(audio.duration_s, rate_hz))
+    clips = decode_again(experiment, rate_hz, clip_ids, digests)
+    pipeline = build_pipeline(
+        clips,
+        audio=audio,
+        num_classes=len(teacher.facts.label_names),
+        batch_size=min(_BATCH_SIZE, len(clips)),
+        training=False,
+        augment_waveform=build_waveform_augment(experiment.augment, audio),
+        teaching=Teaching(views=views),
+    )
+    hear = tf.function(teacher.hear, reduce_retracing=True) if teacher.in_graph else teacher.hear
+    answers = []
+    for view in range(views.count):
+        rows = [
+            np.asarray(hear(batch["waveform"], batch["num_samples"]))
+            for batch in pipeline.epoch(view)
+        ]
+        answers.append(np.concatenate(rows)[: len(clips)])
+    return np.stack(answers, axis=1).astype(np.float64)
+
+
+def decode_again(
+    experiment: Experiment, rate_hz: int, clip_ids: Sequence[str], digests: Sequence[str]
+) -> list[CachedClip]:
+    """The named clips at another rate, in their order.
+
+    Args:
+        experiment: whose data they are.
+        rate_hz: the other rate.
+        clip_ids: names of the clips.
+        digests: what ``digest_original`` says of each at the experiment's own rate.
+
+    Raises:
+        DataError: a clip cannot be decoded, or is another sound at that rate.
+    """
+    audio = experiment.audio.model_copy(update={"sample_rate_hz": rate_hz})
+    _, found, _ = load_clips(experiment.data, audio, experiment.seed)
+    by_id = {clip.record.clip_id: clip for clip in found}
+    missing = [name for name in clip_ids if name not in by_id]
+    if missing:
+        raise DataError(f"{missing[0]}: cannot be decoded at {rate_hz} Hz; leave the clip out")
+    clips = [by_id[name] for name in clip_ids]
+    for clip, digest in zip(clips, digests, strict=True):
+        if digest_original(clip) != digest:
+            raise DataError(
+                f"{clip.record.clip_id}: is another sound at {rate_hz} Hz, as generated ones are; "
+                "use files, or a teacher and a student of one rate"
+            )
+    return clips
+
+
+def check_unheard(teachers: Sequence[tuple[str, Sequence[str] | None]], split: Split) -> list[str]:
+    """Make sure that no teacher knows the clips that will test its student.
+
+    Args:
+        teachers: path and names of the clips that it trained or was selected on; None: not known.
+        split: the student's clips.
+
+    Returns:
+        Lines for the user: what is not known, and whose validation is flattered.
+
+    Raises:
+        RequestError: a teacher trained on clips of the test part.
+    """
+    problems, lines = [], []
+    for path, seen in teachers:
+        if seen is None:
+            lines.append(
+                f"note: what {path} was trained on is not known; if clips of the test part were "
+                "among it, the test means nothing"
+            )
+            continue
+        known = set(seen)
+        test, validation = (
+            sorted(clip.record.clip_id for clip in part if clip.record.clip_id in known)
+            for part in (split.test, split.validation)
+        )
+        if test:
+            shown = ", ".join(test[:_MOST_NAMES]) + (", …" if len(test) > _MOST_NAMES else "")
+            problems.append(
+                f"the teacher {path} was trained on {len(test)} of the "
+                f"{len(split.test)} clips that test the student ({shown}); take one trained with "
+                "the same data.test_fold, as {test_fold} in a path says it"
+            )
+        if validation:
+            lines.append(
+                f"note: {path} was trained on {len(validation)} of the {len(split.validation)} "
+                "clips that validate the student; validation flatters it, the test does not"
+            )
+    if problems:
+        raise RequestError(problems)
+    return lines
+
+
+def _report_accuracy(
+    logits: np.ndarray, clips: Sequence[CachedClip], report: Callable[[str], object]
+) -> None:
+    labels = np.array([clip.record.label_id for clip in clips])
+    hits = logits.argmax(axis=2) == labels[:, np.newaxis]
+    line = f"right about {hits[:, 0].mean():.2%} of the clean clips"
+    if hits.shape[1] > 1:
+        line += f" and about {hits[:, 1:].mean():.2%} of their augmented views"
+    report(line)

@@ -1,0 +1,172 @@
+"""Make files for servers and phones from a trained model: ``python -m export --run-dir DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from esc_tf.command import quiet_import, run_command
+from esc_tf.errors import EXIT_DONE, RequestError
+from esc_tf.evaluate import recognize_layout
+from esc_tf.registry import look_up
+from esc_tf.training.termination import StopSignal
+from export.bundle import Bundle
+from export.formats import FORMATS
+
+if TYPE_CHECKING:
+    from export.source import ExportSource
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Make a SavedModel for TensorFlow Serving and TFLite files for LiteRT and "
+        "MediaPipe. Every file is loaded again in a new process and compared with the model: on "
+        "silence, noise, a tone, a clipped tone and real clips. If one is not equal to it, nothing "
+        "is written and the command ends with 1. DIR gets saved_model/N/, tflite/*.tflite, "
+        "labels.txt, model_card.json and verification.json, all in one step.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run-dir", metavar="DIR", help="a finished run")
+    what.add_argument("--model", metavar="FILE", help="a .keras file, imported ones too")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to be made")
+    parser.add_argument(
+        "--formats",
+        default=",".join(FORMATS),
+        metavar="NAMES",
+        help=f"with commas between them (default: all, {', '.join(FORMATS)})",
+    )
+    parser.add_argument(
+        "--activations",
+        metavar="NAMES",
+        help="what the signature `activations` gives beside the scores: names with commas between "
+        "them, e.g. block5,se4, or all",
+    )
+    parser.add_argument(
+        "--version", type=int, default=1, metavar="N", help="of the SavedModel and the files (1)"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an export; other versions of its SavedModel stay",
+    )
+    clips = parser.add_argument_group("clips to calibrate integer formats and to verify all")
+    clips.add_argument(
+        "--data-root",
+        metavar="DIR",
+        help="with --run-dir: where the run's data lie now; with --model: labelled clips in the "
+        "layout of ESC-50, UrbanSound8K or one folder a class (default: generated sounds)",
+    )
+    clips.add_argument(
+        "--fold",
+        type=int,
+        metavar="K",
+        help="with --model: verify with this fold of --data-root, calibrate with the others "
+        "(default: the last)",
+    )
+    clips.add_argument(
+        "--calibration-clips", type=int, default=128, metavar="N", help="at most so many (128)"
+    )
+    clips.add_argument(
+        "--evaluation-clips", type=int, default=400, metavar="N", help="at most so many (400)"
+    )
+    clips.add_argument(
+        "--min-agreement",
+        type=float,
+        metavar="SHARE",
+        help="share of clips whose first class dynamic and integer formats must keep (0.99; 0.95 "
+        "where the clips are generated); what was asked is written into verification.json",
+    )
+    card = parser.add_argument_group("what the model card and the files say")
+    card.add_argument("--description", metavar="TEXT", help="what the model is for")
+    card.add_argument("--author", metavar="NAME", help="who made it")
+    card.add_argument(
+        "--licence", metavar="TEXT", help="how it may be used; the training data may bind it too"
+    )
+    return parser
+
+
+def choose_formats(text: str) -> tuple[str, ...]:
+    """Names of formats from what a user writes, each once, in the order in which they are made.
+
+    Raises:
+        RequestError: there is none.
+        UnknownNameError: no such format.
+
+    >>> choose_formats("tflite_int8, saved_model")
+    ('saved_model', 'tflite_int8')
+    """
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    if names == {"all"}:
+        return FORMATS
+    for name in sorted(names):
+        look_up(dict.fromkeys(FORMATS), name, "format")
+    if not names:
+        raise RequestError(f"--formats: name one of {', '.join(FORMATS)}, or more of them")
+    return tuple(name for name in FORMATS if name in names)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    formats = choose_formats(arguments.formats)
+    _check_numbers(arguments)
+    bundle = Bundle(arguments.out, arguments.overwrite)
+    bundle.check()
+
+    with quiet_import():
+        from export.exporter import ExportRequest, export_model
+        from export.graphs import choose_activations
+        from export.model_card import CardText, describe_model
+
+    source = _load_source(arguments)
+    text = CardText(
+        description=arguments.description or describe_model(source.model),
+        author=arguments.author,
+        licence=arguments.licence,
+        version=arguments.version,
+    )
+    request = ExportRequest(
+        formats=formats,
+        text=text,
+        activations=choose_activations(source.model, arguments.activations),
+        min_agreement=arguments.min_agreement,
+    )
+    with StopSignal(), bundle:
+        export_model(source, request, bundle)
+    print(f"written to {bundle.out}")
+    return EXIT_DONE
+
+
+def _load_source(arguments: argparse.Namespace) -> ExportSource:
+    from export.source import load_source
+
+    options: dict[str, Any] = {}
+    if arguments.data_root is not None:
+        options["data"] = recognize_layout(arguments.data_root)
+    return load_source(
+        arguments.run_dir or arguments.model,
+        fold=arguments.fold,
+        calibration_clips=arguments.calibration_clips,
+        evaluation_clips=arguments.evaluation_clips,
+        **options,
+    )
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    for name in ("version", "calibration_clips", "evaluation_clips"):
+        if getattr(arguments, name) < 1:
+            raise RequestError(f"--{name.replace('_', '-')} must be 1 or more")
+    share = arguments.min_agreement
+    if share is not None and not 0.0 < share <= 1.0:
+        raise RequestError("--min-agreement must lie above 0 and not above 1")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 done, 1 failed while working, 2 the request was wrong."""
+    return run_command(_run, build_parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
