@@ -25,6 +25,12 @@ from tests.shared_files import shared_path
 from tests.trained_tones import call
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+_FRONT_ENDS = {
+    "mobilenet_v3": "efficientat",
+    "cnn10": "panns",
+    "tfnet": "tfnet",
+    "mobilenet_student": "student",
+}
 LABEL_MAP = str(CONFIGS / "label_map" / "esc10_audioset.yaml")
 
 
@@ -116,10 +122,9 @@ def test_a_recording_is_told_apart_in_time(mn04: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "se_cnn"])
 def test_the_shortest_input_is_taken_by_every_architecture(name: str) -> None:
-    front_end = {"mobilenet_v3": "efficientat", "cnn10": "panns", "tfnet": "tfnet"}[name]
     model_file = {"mobilenet_v3": "mn04"}.get(name, name)
     raw = merge(
-        read_config_file(CONFIGS / "front_end" / f"{front_end}_log_mel.yaml"),
+        read_config_file(CONFIGS / "front_end" / f"{_FRONT_ENDS[name]}_log_mel.yaml"),
         read_config_file(CONFIGS / "model" / f"{model_file}.yaml"),
     )
     rest = {"name": "short", "data": {"name": "synthetic"}, "front_end": {"num_frames": None}}

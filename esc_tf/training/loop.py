@@ -23,7 +23,13 @@ import tensorflow as tf
 
 from esc_tf.config.recipe import RecipeConfig
 from esc_tf.data import EpochPart
-from esc_tf.errors import CheckpointError, Terminated, TrainingError, UnreadableDataError
+from esc_tf.errors import (
+    CheckpointError,
+    EscTfError,
+    Terminated,
+    TrainingError,
+    UnreadableDataError,
+)
 from esc_tf.evaluation.workers import Workers
 from esc_tf.training.callbacks import (
     collect_callback_state,
@@ -163,7 +169,11 @@ class TrainingLoop:
                 while self.progress.epoch < self.recipe.epochs and not self.model.stop_training:
                     try:
                         self._train_epoch(build_epoch, steps_per_epoch, shown)
-                    except Terminated:
+                    except Exception as error:
+                        # A library through which Terminated passes may make its own kind of it.
+                        foreign = self.stop.requested and not isinstance(error, EscTfError)
+                        if not foreign and not isinstance(error, Terminated):
+                            raise
                         self._checkpoint_middle()
                         raise Terminated(self._describe_stop(steps_per_epoch)) from None
                 shown.on_train_end()

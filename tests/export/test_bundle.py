@@ -108,7 +108,9 @@ def test_a_failed_verification_keeps_its_report_alone(tmp_path: Path) -> None:
 
 # Needs no TensorFlow: as long as it lives, the folder is half full.
 _HALF_WAY = """
-import sys, time
+import signal, sys, time
+# Shells let what they start in the background ignore Ctrl-C, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from export.bundle import Bundle
 from esc_tf.training.termination import StopSignal
 with StopSignal(), Bundle(sys.argv[1], overwrite=True) as bundle:
