@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import esc_tf
@@ -180,6 +181,17 @@ def _write_saved_model(
     return Artefact(SAVED_MODEL, path)
 
 
+def _choose_calibration(source: ExportSource) -> np.ndarray:
+    """The clips to calibrate with, and silence, which a muted microphone sends.
+
+    Recordings seldom come near it, and below its range an integer network hears something else:
+    logits of silence were 1.02 of their norm off in a small SE-CNN on tones, and 0.004 with it
+    (0.72 and 0.56 in mn04), at the cost of 0.013 in place of 0.008 for its clips (mn04: none).
+    """
+    waveforms = source.calibration.waveforms
+    return np.concatenate([waveforms, np.zeros_like(waveforms[:1])])
+
+
 def _write_tflite(
     name: str,
     source: ExportSource,
@@ -188,7 +200,7 @@ def _write_tflite(
     staging: Path,
 ) -> Artefact:
     kind = name.removeprefix(f"{TFLITE}_")
-    content = convert_tflite(graphs, kind, source.calibration.waveforms)
+    content = convert_tflite(graphs, kind, _choose_calibration(source))
     model, text = source.model, request.text
     facts = ModelFacts(
         name=source.name,

@@ -79,9 +79,7 @@ def convert_tflite(
             tf.TensorSpec([1, graphs.num_samples], tf.float32, WAVEFORM),
             front_end.weights,
         ),
-        _convert_network(
-            graphs, [_LOGITS, *(name for name in extras if name != FEATURES)], finish
-        ),
+        _convert_network(graphs, [_LOGITS, *(name for name in extras if name != FEATURES)], finish),
         _convert(
             _find_scores(graphs),
             tf.TensorSpec([1, len(graphs.label_names)], tf.float32, _LOGITS),

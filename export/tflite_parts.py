@@ -54,6 +54,8 @@ class _Whole:
 
     def __init__(self) -> None:
         self._tensors: list[Any] = []
+        # Of each tensor; where its part keeps the values of a constant.
+        self._buffers: list[Any] = []
         self._operators: list[Any] = []
         # Name of an input or output → its tensor.
         self._places: dict[str, int] = {}
@@ -77,7 +79,6 @@ class _Whole:
             )
         (graph,), (signature,) = part.subgraphs, part.signatureDefs
         codes = [self._add_code(code) for code in part.operatorCodes]
-        buffers = [self._add_buffer(buffer) for buffer in part.buffers]
         known = {
             item.tensorIndex: self._places[_text(item.name)]
             for item in signature.inputs
@@ -88,9 +89,9 @@ class _Whole:
             if index in known:
                 places.append(known[index])
                 continue
-            tensor.buffer = buffers[tensor.buffer]
             places.append(len(self._tensors))
             self._tensors.append(tensor)
+            self._buffers.append(part.buffers[tensor.buffer])
         for operator in graph.operators:
             operator.opcodeIndex = codes[operator.opcodeIndex]
             self._operators.append(_renumber(operator, places))
@@ -104,7 +105,9 @@ class _Whole:
                 version = bytes(part.buffers[item.buffer].data).rstrip(b"\0")
                 self._runtime_version = max(self._runtime_version, version, key=_read_version)
 
-    def add_signatures(self, inputs: Sequence[str], signatures: Mapping[str, Sequence[str]]) -> None:
+    def add_signatures(
+        self, inputs: Sequence[str], signatures: Mapping[str, Sequence[str]]
+    ) -> None:
         """Make one graph of all operators that some output needs, and name its signatures."""
         outputs = list(dict.fromkeys(name for names in signatures.values() for name in names))
         needed = {self._places[name] for name in (*inputs, *outputs)}
@@ -120,6 +123,12 @@ class _Whole:
         graph = schema.SubGraphT()
         graph.name = "main"
         graph.tensors = [self._tensors[index] for index in used]
+        stored: dict[int, int] = {}
+        for index in used:
+            buffer = self._buffers[index]
+            if id(buffer) not in stored:
+                stored[id(buffer)] = self._add_buffer(buffer)
+            self._tensors[index].buffer = stored[id(buffer)]
         graph.operators = [_renumber(operator, places) for operator in reversed(operators)]
         graph.inputs = _integers([places[self._places[name]] for name in inputs])
         graph.outputs = _integers([places[self._places[name]] for name in outputs])

@@ -79,7 +79,9 @@ def build_interpreter(path: str, **options: Any) -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
-        from tensorflow.lite import Interpreter
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
     return Interpreter(model_path=str(path), **options)
 
 
@@ -144,7 +146,9 @@ def _find_non_finite_tensor(path: str, sound: np.ndarray) -> str:
     try:
         from ai_edge_litert.interpreter import OpResolverType
     except ImportError:
-        from tensorflow.lite.experimental import OpResolverType
+        import tensorflow as tf
+
+        OpResolverType = tf.lite.experimental.OpResolverType
 
     interpreter = build_interpreter(
         path,

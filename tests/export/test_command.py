@@ -91,6 +91,8 @@ class RunTest(TrainedTonesCase):
             self.assertAllClose(entry["accuracy"], report["model"]["accuracy"])
             self.assertContainsSubset({"silence", "noise"}, entry["relative_error_of_probes"])
             self.assertGreater(entry["latency_ms"], 0.0)
+            # Integer networks are calibrated with silence too. Measured: 0.004.
+            self.assertLess(entry["relative_error_of_probes"]["silence"], 0.1)
             wanted = {*ACTIVATIONS} - ({"features"} if "backbone" in name else set())
             self.assertEqual(set(entry["activations"]), wanted)
 
@@ -147,6 +149,20 @@ class RunTest(TrainedTonesCase):
         )
         self.assertFalse((out / "saved_model").exists())
         shutil.rmtree(out)
+
+    def test_a_file_with_clips_of_a_fold(self) -> None:
+        out = self.folder / "of a file"
+        self.addCleanup(shutil.rmtree, out)
+        code, printed, errors = call(
+            command, "--model", str(Path(self.run_dir) / "model.keras"), "--out", str(out),
+            "--data-root", str(self.folder / "tones"), "--fold", "2", "--formats", "tflite_float32",
+        )  # fmt: skip
+        self.assertEqual((code, errors), (0, ""))
+        self.assertIn("on 6 clips (fold 2 of", printed)
+        self.assertTrue((out / "tflite" / "model_float32.tflite").is_file())
+        card = json.loads((out / "model_card.json").read_text())
+        self.assertEqual(list(card["training"]), ["model_sha256"])
+        self.assertEqual(card["metrics"], {})
 
     def test_labels_of_another_run(self) -> None:
         run = self.folder / "mixed"

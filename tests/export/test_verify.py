@@ -27,6 +27,7 @@ from export.verify import Artefact, Verifier, format_table, prepare_verification
 from tests.export.models import LABELS, CallsPython, break_weight, build_tiny, with_layer
 
 NUM_SAMPLES = 4000
+_LITERT = ("ai_edge_litert", "ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated")
 
 
 def make_clips(count: int = 3, real: bool = True) -> ClipSet:
@@ -330,6 +331,13 @@ class WorkerTest(tf.test.TestCase):
         self.assertIn("sick_layer", problem)
         self.assertNotIn("later_layer", problem)
         self.assertIn("LOG", entry["operators"])
+        # TensorFlow's own interpreter does the same where LiteRT is not installed.
+        with mock.patch.dict("sys.modules", dict.fromkeys(_LITERT)):
+            silence = np.zeros((1, NUM_SAMPLES), np.float32)
+            place = verification_worker._find_non_finite_tensor(str(path), silence)
+            operators = verification_worker.list_operators(path.read_bytes())
+        self.assertIn("sick_layer", place)
+        self.assertEqual(operators, entry["operators"])
 
     def test_tensorflow_s_own_operators_are_seen(self) -> None:
         function = tf.function(
