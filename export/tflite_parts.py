@@ -2,9 +2,9 @@
 
 A converter quantises all of a graph or none of it. So the front end, the network and the scores
 behind the logits are converted apart, each in the precision that it needs, and are joined here: the
-outputs of one part are the inputs of the next ones, by their names. All signatures are of one graph:
-each names the outputs that it gives. (A graph for each would be computed without what others give,
-but MediaPipe refuses files of more than one graph.)
+outputs of one part are the inputs of the next ones, by their names. All signatures are of one
+graph: each names the outputs that it gives. (A graph for each would be computed without what others
+give, but MediaPipe refuses files of more than one graph.)
 """
 
 from __future__ import annotations

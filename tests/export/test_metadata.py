@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from export.tflite import convert_tflite
 from tests.export.converted import convert_tiny, find_model, make_clips, run_file
 from tests.export.models import LABELS
 
+ROOT = Path(__file__).resolve().parents[2]
 FACTS = ModelFacts(
     name="tiny",
     description="Three tones – for tests.",
@@ -85,7 +87,9 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_reading_needs_no_tensorflow(self) -> None:
         code = "import sys, export.metadata; print('tensorflow' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True
+        )
         self.assertEqual(done.stdout.strip(), b"False")
 
 

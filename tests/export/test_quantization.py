@@ -110,6 +110,17 @@ class IntegersTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual({type_ for _, type_ in small}, {"INT8"})
         self.assertIn(("HARD_SWISH", "INT8"), small)
 
+    def test_kernels_of_the_sizes_that_interpreters_are_fast_for(self) -> None:
+        model = read(convert_tflite(build_mobile_net(), "float32"))
+        (graph,) = model.subgraphs
+        code = schema.BuiltinOperator.DEPTHWISE_CONV_2D
+        sizes = {
+            tuple(graph.tensors[step.inputs[1]].shape[1:3])
+            for step in graph.operators
+            if model.operatorCodes[step.opcodeIndex].builtinCode == code
+        }
+        self.assertEqual(sizes, {(3, 3), (5, 5)})
+
     def test_silence_alone_gives_ranges(self) -> None:
         silence = np.zeros((2, 4_000), np.float32)
         content = convert_tflite(InferenceGraphs(build_tiny()), "int8", silence)

@@ -104,11 +104,16 @@ class KindsTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class ConversionTest(tf.test.TestCase, parameterized.TestCase):
-    # The small one is the same network as mobilenet_v3, when both have few channels.
-    @parameterized.parameters(*(name for name in MODELS if name != "mn04"))
-    def test_every_model(self, name: str) -> None:
+    # The others of them are the same network as mobilenet_v3, but for their heads.
+    @parameterized.parameters(*(name for name in MODELS if not name.startswith("mn")))
+    def test_every_network(self, name: str) -> None:
         model = build(**read_small_model(name))
         self.check(model, make_clips(3, 16_000))
+
+    @parameterized.parameters("fully_convolutional", "attention")
+    def test_every_head(self, kind: str) -> None:
+        head = {"kind": kind, "hidden_units": [], "dropout": 0.0}
+        self.check(build_tiny(model={"head": head}), make_clips(3))
 
     # As its configuration has it, this one cannot run in TFLite: its n_fft is no power of two.
     def test_another_computation_of_the_front_end(self) -> None:
