@@ -1,13 +1,14 @@
-"""Augmentation of one waveform: time shift, roll, noise, gain, in this order.
+"""Augmentation of one waveform: speed, time shift, roll, noise, gain, in this order.
 
-The random draw is apart from its application: `shift_waveform`, `roll_waveform`, `mix_noise` and
-`apply_gain` do what they are told, `build_waveform_augment` draws. The noise comes after the shift,
-so that it also fills what the shift emptied; the gain comes last, so that it does not change the
-SNR.
+The random draw is apart from its application: `change_speed`, `shift_waveform`, `roll_waveform`,
+`mix_noise` and `apply_gain` do what they are told, `build_waveform_augment` draws. The noise comes
+after the shift, so that it also fills what the shift emptied; the gain comes last, so that it does
+not change the SNR.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from esc_tf import frames
 from esc_tf.audio.noise import noise_amplitudes
 from esc_tf.augment.chance import draw_chance, draw_uniform, split_seed
 from esc_tf.config import AudioConfig, AugmentConfig
-from esc_tf.config.augment import GainConfig, NoiseConfig, RollConfig, TimeShiftConfig
+from esc_tf.config.augment import GainConfig, NoiseConfig, RollConfig, SpeedConfig, TimeShiftConfig
 
 # (waveform (N,), num_samples, seed (2,)) -> waveform (N,)
 WaveformAugment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -29,9 +30,46 @@ _FLAT_BELOW_HZ = 20.0
 
 # The first split of a clip's seed; the numbers are fixed, so that switching one kind off does not
 # change the draws of another.
-_SHIFT, _NOISE, _GAIN, _ROLL = range(4)
+_SHIFT, _NOISE, _GAIN, _ROLL, _SPEED = range(5)
 # The second split.
 _CHANCE, _VALUE, _COLOR, _SAMPLES = range(4)
+
+
+def change_speed(waveform: tf.Tensor, num_samples: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """Play the valid samples at another speed: ``y[t] = x(t factor)``, in a circle.
+
+    Between samples it interpolates by cubic Hermite splines with Catmull-Rom tangents. Nothing is
+    filtered: what a factor above 1 lifts above half the sample rate comes back mirrored.
+
+    Args:
+        waveform: ``(samples,)``.
+        num_samples: valid samples, int32; those behind stay where they are.
+        factor: above 1 is faster.
+    """
+    valid = waveform[:num_samples]
+    # In single precision the fractions of late positions would be noise.
+    positions = tf.range(tf.cast(num_samples, tf.float64), dtype=tf.float64) * tf.cast(
+        factor, tf.float64
+    )
+    whole = tf.floor(positions)
+    t = tf.cast(positions - whole, waveform.dtype)
+    index = tf.cast(whole, tf.int32)
+    before, here, after, later = (
+        tf.gather(valid, tf.math.floormod(index + step, num_samples)) for step in (-1, 0, 1, 2)
+    )
+    curve = here + 0.5 * t * (
+        after
+        - before
+        + t
+        * (
+            2.0 * before
+            - 5.0 * here
+            + 4.0 * after
+            - later
+            + t * (3.0 * (here - after) + later - before)
+        )
+    )
+    return tf.ensure_shape(tf.concat([curve, waveform[num_samples:]], axis=0), waveform.shape)
 
 
 def shift_waveform(waveform: tf.Tensor, num_samples: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
@@ -133,6 +171,8 @@ def build_waveform_augment(augment: AugmentConfig, audio: AudioConfig) -> Wavefo
         computed.
     """
     steps: list[WaveformAugment] = []
+    if augment.speed is not None:
+        steps.append(_build_speed(augment.speed))
     if augment.time_shift is not None:
         steps.append(_build_shift(augment.time_shift))
     if augment.roll is not None:
@@ -150,6 +190,22 @@ def build_waveform_augment(augment: AugmentConfig, audio: AudioConfig) -> Wavefo
         return waveform
 
     return augment_waveform
+
+
+def _build_speed(config: SpeedConfig) -> WaveformAugment:
+    lowest, highest = (math.log(factor) for factor in config.factor)
+
+    def change_sometimes(waveform: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        seed = split_seed(seed, _SPEED)
+
+        def change() -> tf.Tensor:
+            factor = tf.exp(draw_uniform(split_seed(seed, _VALUE), lowest, highest))
+            return change_speed(waveform, num_samples, factor)
+
+        drawn = draw_chance(split_seed(seed, _CHANCE), config.probability)
+        return tf.cond(drawn, change, lambda: waveform)
+
+    return change_sometimes
 
 
 def _build_shift(config: TimeShiftConfig) -> WaveformAugment:

@@ -30,6 +30,24 @@ class NoiseConfig(Section):
         return self
 
 
+class SpeedConfig(Section):
+    """Played faster or slower by a factor from ``factor`` = [low, high]: pitch and tempo change.
+
+    Above 1 is faster. The factor's logarithm is uniform. The clip keeps its length: a faster one
+    starts again, of a slower one the end is lost.
+    """
+
+    probability: Probability = 0.5
+    factor: tuple[
+        Annotated[float, Field(ge=0.25, le=4.0)], Annotated[float, Field(ge=0.25, le=4.0)]
+    ] = (0.8, 1.25)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SpeedConfig:
+        _check_range(self.factor, "factor")
+        return self
+
+
 class TimeShiftConfig(Section):
     """Shift by up to ``max_fraction`` of the clip in both directions; zeros move in."""
 
@@ -105,6 +123,7 @@ class AugmentConfig(Section):
     """All kinds of augmentation. ``seed`` null: the experiment's seed."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    speed: SpeedConfig | None = None
     noise: NoiseConfig | None = None
     time_shift: TimeShiftConfig | None = None
     roll: RollConfig | None = None

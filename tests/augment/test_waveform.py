@@ -5,18 +5,19 @@ import itertools
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
-from scipy import signal, stats
+from scipy import interpolate, signal, stats
 
 from esc_tf.augment import build_waveform_augment
 from esc_tf.augment.waveform import (
     NoiseGenerator,
     apply_gain,
+    change_speed,
     mix_noise,
     roll_waveform,
     shift_waveform,
 )
 from esc_tf.config import AudioConfig, AugmentConfig
-from esc_tf.config.augment import GainConfig, NoiseConfig, RollConfig, TimeShiftConfig
+from esc_tf.config.augment import GainConfig, NoiseConfig, RollConfig, SpeedConfig, TimeShiftConfig
 
 RATE_HZ = 16000
 NUM_SAMPLES = 8000
@@ -263,3 +264,63 @@ class WaveformAugmentTest(WaveformTestCase):
 
 if __name__ == "__main__":
     tf.test.main()
+
+
+class SpeedTest(WaveformTestCase):
+    @parameterized.parameters(0.8, 1.0, 1.25)
+    def test_a_tone_changes_its_pitch_by_the_factor(self, factor):
+        time_s = np.arange(NUM_SAMPLES) / RATE_HZ
+        tone = np.sin(2 * np.pi * 300.0 * time_s).astype(np.float32)
+        heard = change_speed(tf.constant(tone), NUM_SAMPLES, tf.constant(factor)).numpy()
+        # Before the faster one starts again.
+        whole = int((NUM_SAMPLES - 4) / max(factor, 1.0))
+        expected = np.sin(2 * np.pi * 300.0 * factor * time_s)
+        self.assertAllClose(heard[:whole], expected[:whole], atol=2e-4)
+
+    def test_equals_a_spline_through_the_samples(self):
+        x = self.waveform.astype(np.float64)
+        tangents = (np.roll(x, -1) - np.roll(x, 1)) / 2.0
+        spline = interpolate.CubicHermiteSpline(
+            np.arange(NUM_SAMPLES + 1), np.append(x, x[0]), np.append(tangents, tangents[0])
+        )
+        heard = change_speed(tf.constant(self.waveform), NUM_SAMPLES, tf.constant(1.23)).numpy()
+        positions = np.arange(NUM_SAMPLES) * float(np.float32(1.23))
+        self.assertAllClose(heard, spline(positions % NUM_SAMPLES), atol=1e-5)
+
+    def test_padding_stays_where_it_is(self):
+        waveform = tf.constant(np.append(self.waveform[:5000], np.zeros(3000, np.float32)))
+        heard = change_speed(waveform, 5000, tf.constant(0.9)).numpy()
+        self.assertAllEqual(heard[5000:], np.zeros(3000))
+        self.assertAllClose(
+            heard[:5000],
+            change_speed(tf.constant(self.waveform[:5000]), 5000, tf.constant(0.9)).numpy(),
+        )
+
+    def test_draws_factors_within_their_range_and_with_their_probability(self):
+        tone = np.sin(2 * np.pi * 500.0 * np.arange(NUM_SAMPLES) / RATE_HZ).astype(np.float32)
+        self.waveform = tone
+        heard = self.augment_many(speed=SpeedConfig(probability=0.5, factor=(0.5, 2.0)))
+        is_same = np.all(heard == tone, axis=1)
+        self.assert_probability(NUM_DRAWS - is_same.sum(), NUM_DRAWS, 0.5)
+        # The first 2000 samples of each hold no second start.
+        spectra = np.abs(np.fft.rfft(heard[~is_same, :2000] * np.hanning(2000), 1 << 16))
+        factors = spectra.argmax(axis=1) / (1 << 16) * RATE_HZ / 500.0
+        self.assertAllInRange(factors, 0.49, 2.02)
+        logarithms = np.log2(factors)
+        self.assertGreater(stats.kstest(logarithms, stats.uniform(-1.0, 2.0).cdf).pvalue, 1e-4)
+
+    def test_the_same_seed_gives_the_same_factor_at_another_rate(self):
+        config = AugmentConfig(speed=SpeedConfig(probability=1.0, factor=(0.8, 1.25)))
+        peaks = []
+        for rate_hz in (16000, 32000):
+            audio = AudioConfig(sample_rate_hz=rate_hz, duration_s=0.5)
+            tone = np.sin(2 * np.pi * 500.0 * np.arange(rate_hz // 2) / rate_hz)
+            augment = build_waveform_augment(config, audio)
+            heard = augment(tf.constant(tone, tf.float32), rate_hz // 2, seed_of(3)).numpy()
+            num_samples = rate_hz // 4
+            spectrum = np.abs(
+                np.fft.rfft(heard[:num_samples] * np.hanning(num_samples), rate_hz * 8)
+            )
+            peaks.append(spectrum.argmax() / 8.0)
+        self.assertAllClose(peaks[0], peaks[1], atol=0.5)
+        self.assertNotAllClose(peaks[0], 500.0, atol=5.0)
