@@ -56,6 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
         "augmentation is its own)",
     )
     teach.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="also keep the teachers' embeddings, for recipe.distillation.embedding_weight",
+    )
+    teach.add_argument(
         "--seed", type=int, metavar="N", help="of the views (default: the configuration's)"
     )
     exported = teach.add_argument_group("of a SavedModel or .tflite file without a model card")
@@ -96,7 +101,13 @@ def _teach(arguments: argparse.Namespace) -> int:
         )
         for path in paths
     ]
-    content = teach(experiment, teachers, num_views=arguments.views, seed=arguments.seed)
+    content = teach(
+        experiment,
+        teachers,
+        num_views=arguments.views,
+        seed=arguments.seed,
+        keep_embeddings=arguments.embeddings,
+    )
     write_teacher_file(out, content)
     num_clips, num_views, num_classes = content.logits.shape
     print(f"{out}: {num_clips} clips, {num_views} views, {num_classes} classes")

@@ -159,6 +159,11 @@ class DistillationConfig(Section):
     answer to the clean clip goes with every augmentation. ``online``: ``teacher``, a ``.keras``
     file or a run's directory, hears each clip just as the student does, at its own rate.
 
+    ``embedding_weight`` times the mean squared difference between the teacher's embedding, each
+    unit standardised over the file, and an affine map of the student's is added to the loss
+    [Romero 2015]; the map is trained along and left behind. The targets must hold embeddings
+    (``teach --embeddings``).
+
     ``{test_fold}`` in a path stands for ``data.test_fold``.
     """
 
@@ -167,6 +172,7 @@ class DistillationConfig(Section):
     teacher: Annotated[str, Field(min_length=1)] | None = None
     label_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    embedding_weight: Annotated[float, Field(ge=0.0)] = 0.0
 
     @model_validator(mode="after")
     def _one_source(self) -> DistillationConfig:
@@ -175,6 +181,8 @@ class DistillationConfig(Section):
             raise ValueError(f"{self.mode} distillation needs '{wanted}'")
         if getattr(self, other) is not None:
             raise ValueError(f"{self.mode} distillation ignores '{other}'; leave it out")
+        if self.mode == "online" and self.embedding_weight:
+            raise ValueError("embedding_weight is for offline distillation; set it to 0")
         return self
 
 

@@ -110,11 +110,12 @@ class TrainingLoop:
         read_patience_s: float = 0.0,
         stop: StopSignal | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        left_behind: Sequence[keras.Variable] = (),
     ) -> None:
         self.model, self.optimizer, self.workers = model, optimizer, workers
         self.recipe, self.run, self.clip_ids = recipe, run, clip_ids
         self.train_step, self.validate = train_step, validate
-        self.callbacks = list(callbacks)
+        self.callbacks, self.left_behind = list(callbacks), list(left_behind)
         self.read_patience_s, self.stop = read_patience_s, stop or StopSignal()
         self.progress = Progress()
         self._average = tf.function(self._average_batch_statistics, autograph=False)
@@ -350,7 +351,11 @@ class TrainingLoop:
         return value < min(earlier) if monitor_mode(monitor) == "min" else value > max(earlier)
 
     def _variables(self) -> dict[str, list[keras.Variable]]:
-        return {"model": self.model.variables, "optimizer": self.optimizer.variables}
+        return {
+            "model": self.model.variables,
+            "optimizer": self.optimizer.variables,
+            "left_behind": self.left_behind,
+        }
 
     def _describe_bad_step(
         self, epoch: int, step: int, batch: Mapping[str, object], loss: float

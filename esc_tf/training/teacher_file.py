@@ -2,7 +2,8 @@
 
 An ``.npz`` archive without pickled objects: ``logits`` float32 ``(clips, views, classes)``,
 ``seeds`` int32 ``(clips, views, 2)``, ``is_clean`` bool ``(views,)``, ``clip_ids``,
-``clip_digests`` and ``label_names`` as text, and ``facts``, JSON text with what was done. It is
+``clip_digests`` and ``label_names`` as text, and ``facts``, JSON text with what was done; if it was
+asked for, ``embeddings`` float16 ``(clips, views, units)``. It is
 keyed by clip and view and not by features, so that a student may hear at any rate.
 """
 
@@ -46,6 +47,7 @@ class TeacherFile:
         clip_ids: names of the clips.
         clip_digests: of ``digest_original``.
         label_names: names of the classes in the order of the logits.
+        embeddings: of all teachers side by side, float16 ``(clips, views, units)``; None: not kept.
         facts: ``output`` (``softmax`` or ``sigmoid``), ``seed`` of the views, ``audio`` and
             ``augment`` as ``describe_views`` has them, ``teachers``: a list of ``path``,
             ``sha256`` and ``seen``, the names of the clips they trained on or null.
@@ -57,6 +59,7 @@ class TeacherFile:
     clip_digests: tuple[str, ...]
     label_names: tuple[str, ...]
     facts: Mapping[str, Any]
+    embeddings: np.ndarray | None = None
 
 
 def describe_views(audio: AudioConfig, augment: AugmentConfig) -> dict[str, dict[str, Any]]:
@@ -74,6 +77,8 @@ def write_teacher_file(path: Path, content: TeacherFile) -> None:
         RequestError: it cannot be written.
     """
 
+    optional = {} if content.embeddings is None else {"embeddings": content.embeddings}
+
     def write(new: Path) -> None:
         with open(new, "wb") as file:
             np.savez_compressed(
@@ -85,6 +90,7 @@ def write_teacher_file(path: Path, content: TeacherFile) -> None:
                 clip_digests=np.array(content.clip_digests, np.str_),
                 label_names=np.array(content.label_names, np.str_),
                 facts=np.array(json.dumps({"format": FORMAT, **content.facts})),
+                **optional,
             )
 
     try:
@@ -107,6 +113,7 @@ def read_teacher_file(path: str | Path) -> TeacherFile:
     try:
         with np.load(place, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in (*_KINDS, "label_names", "facts")}
+            embeddings = archive["embeddings"] if "embeddings" in archive.files else None
         facts = json.loads(str(arrays["facts"]))
     except _UNREADABLE as error:
         raise CheckpointError(
@@ -117,7 +124,7 @@ def read_teacher_file(path: str | Path) -> TeacherFile:
         raise CheckpointError(
             f"{path}: has format {facts.get('format')}, and this version reads {FORMAT}; {_REMEDY}"
         )
-    _check_arrays(path, arrays)
+    _check_arrays(path, arrays, embeddings)
     return TeacherFile(
         logits=arrays["logits"],
         views=Views(arrays["seeds"], arrays["is_clean"]),
@@ -125,10 +132,13 @@ def read_teacher_file(path: str | Path) -> TeacherFile:
         clip_digests=tuple(arrays["clip_digests"].tolist()),
         label_names=tuple(arrays["label_names"].tolist()),
         facts=facts,
+        embeddings=embeddings,
     )
 
 
-def _check_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _check_arrays(
+    path: str | Path, arrays: Mapping[str, np.ndarray], embeddings: np.ndarray | None
+) -> None:
     fits = all(
         arrays[key].dtype.kind == kind and arrays[key].ndim == _RANKS[key]
         for key, kind in _KINDS.items()
@@ -141,6 +151,13 @@ def _check_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
             and arrays["clip_ids"].shape == arrays["clip_digests"].shape == (num_clips,)
             and arrays["label_names"].shape == (num_classes,)
             and bool(np.isfinite(arrays["logits"]).all())
+        )
+    if fits and embeddings is not None:
+        fits = (
+            embeddings.dtype.kind == "f"
+            and embeddings.ndim == 3
+            and embeddings.shape[:2] == arrays["logits"].shape[:2]
+            and bool(np.isfinite(embeddings).all())
         )
     if not fits:
         raise CheckpointError(f"{path}: its parts do not fit together; {_REMEDY}")

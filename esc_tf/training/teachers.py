@@ -29,6 +29,7 @@ _BLOCK_BYTES = 1 << 20
 _SMALLEST_PROBABILITY = 1e-7
 
 ComputeLogits = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+ComputeAnswers = Callable[[tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Teacher:
             are.
         any_length: whether it hears longer ones as they are.
         seen: names of the clips that it trained or was selected on; None: not known.
-        compute_logits: (waveform ``(batch, samples)``, num_samples ``(batch,)``) → logits, in a
-            graph if ``in_graph``.
+        compute_answers: (waveform ``(batch, samples)``, num_samples ``(batch,)``) → ``logits`` and,
+            if ``in_graph``, ``embedding``, in a graph.
         in_graph: whether it can be part of a training step.
     """
 
@@ -71,7 +72,7 @@ class Teacher:
     num_samples: int | None
     any_length: bool
     seen: tuple[str, ...] | None
-    compute_logits: ComputeLogits
+    compute_answers: ComputeAnswers
     in_graph: bool
 
     @property
@@ -80,7 +81,11 @@ class Teacher:
         return _SCORES[self.facts.output]
 
     def hear(self, waveform: tf.Tensor, num_samples: tf.Tensor) -> tf.Tensor:
-        """Logits ``(batch, classes)`` of waveforms of any length at the teacher's rate.
+        """Logits ``(batch, classes)``; see ``answer``."""
+        return self.answer(waveform, num_samples)["logits"]
+
+    def answer(self, waveform: tf.Tensor, num_samples: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        """Answers to waveforms of any length at the teacher's rate, see ``compute_answers``.
 
         Shorter ones are filled up as the model's own training did it.
 
@@ -100,7 +105,7 @@ class Teacher:
                 (waveform, num_samples),
                 fn_output_signature=(tf.TensorSpec([length], tf.float32), tf.int32),
             )
-        return self.compute_logits(waveform, num_samples)
+        return self.compute_answers(waveform, num_samples)
 
     def check_length(self, num_samples: int) -> None:
         """Refuse waveforms that are too long for the teacher.
@@ -167,7 +172,7 @@ def load_teacher(
         num_samples=num_samples,
         any_length=fixed is None,
         seen=None,
-        compute_logits=compute_logits,
+        compute_answers=lambda *heard: {"logits": compute_logits(*heard)},
         in_graph=False,
     )
 
@@ -203,9 +208,12 @@ def _load_classifier(path: str, place: Path, said: Sequence[object]) -> Teacher:
     facts = Facts(model.label_names, AudioConfig.model_validate(model.audio), model.output_kind)
     folded = model.fold_batch_norms()
 
-    def compute_logits(waveform: tf.Tensor, num_samples: tf.Tensor) -> tf.Tensor:
+    def compute_answers(
+        waveform: tf.Tensor, num_samples: tf.Tensor
+    ) -> Mapping[str, tf.Tensor]:
         inputs = {"waveform": waveform, "num_samples": num_samples}
-        return folded(inputs, training=False)["logits"]
+        outputs = folded(inputs, training=False)
+        return {key: outputs[key] for key in ("logits", "embedding")}
 
     file = find_model_file(path)
     seen = _read_seen(file.parent)
@@ -217,7 +225,7 @@ def _load_classifier(path: str, place: Path, said: Sequence[object]) -> Teacher:
         num_samples=count_samples(facts.audio.duration_s, facts.audio.sample_rate_hz),
         any_length=model.any_length,
         seen=seen,
-        compute_logits=compute_logits,
+        compute_answers=compute_answers,
         in_graph=True,
     )
 

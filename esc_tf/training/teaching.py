@@ -33,6 +33,7 @@ def teach(
     *,
     num_views: int = 1,
     seed: int | None = None,
+    keep_embeddings: bool = False,
     report: Callable[[str], object] = print,
 ) -> TeacherFile:
     """Ask teachers about all clips outside the test fold, and take the mean of their logits.
@@ -45,6 +46,7 @@ def teach(
         teachers: one, or an ensemble.
         num_views: how many views of each clip.
         seed: of the views; None: that of the experiment's augmentation.
+        keep_embeddings: whether the file also holds the teachers' embeddings.
         report: takes lines for the user.
 
     Raises:
@@ -78,6 +80,12 @@ def teach(
         for teacher in teachers[1:]
         if teacher.facts.output != teachers[0].facts.output
     ]
+    if keep_embeddings:
+        problems += [
+            f"{teacher.path}: gives no embedding; leave --embeddings out, or take the run itself"
+            for teacher in teachers
+            if not teacher.in_graph
+        ]
     if problems:
         raise RequestError(problems)
 
@@ -87,15 +95,20 @@ def teach(
     digests = tuple(digest_original(clip) for clip in clips)
     views = make_views(clip_ids, num_views, seed)
     total = np.zeros((len(clips), num_views, len(label_names)), np.float64)
+    embeddings = []
     for teacher in teachers:
         report(
             f"{teacher.path}: {len(clips)} clips, {num_views} views at "
             f"{teacher.facts.audio.sample_rate_hz} Hz"
         )
-        total += _ask(experiment, teacher, clip_ids, digests, views)
+        wanted = ("logits", "embedding") if keep_embeddings else ("logits",)
+        answers = _ask(experiment, teacher, clip_ids, digests, views, wanted)
+        total += answers["logits"]
+        if keep_embeddings:
+            embeddings.append(answers["embedding"].astype(np.float16))
     logits = (total / len(teachers)).astype(np.float32)
-    if not np.isfinite(logits).all():
-        raise DataError("a teacher's logits are not finite; look at the model")
+    if not all(np.isfinite(values).all() for values in (logits, *embeddings)):
+        raise DataError("a teacher's answers are not finite; look at the model")
     _report_accuracy(logits, clips, report)
     facts: dict[str, Any] = {
         "output": teachers[0].facts.output,
@@ -112,7 +125,8 @@ def teach(
             for teacher in teachers
         ],
     }
-    return TeacherFile(logits, views, clip_ids, digests, tuple(label_names), facts)
+    kept = np.concatenate(embeddings, axis=2) if keep_embeddings else None
+    return TeacherFile(logits, views, clip_ids, digests, tuple(label_names), facts, kept)
 
 
 def _ask(
@@ -121,8 +135,9 @@ def _ask(
     clip_ids: Sequence[str],
     digests: Sequence[str],
     views: Views,
-) -> np.ndarray:
-    """Logits ``(clips, views, classes)`` of one teacher."""
+    wanted: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """Answers ``(clips, views, …)`` of one teacher."""
     rate_hz = teacher.facts.audio.sample_rate_hz
     audio = experiment.audio.model_copy(update={"sample_rate_hz": rate_hz})
     teacher.check_length(count_samples(audio.duration_s, rate_hz))
@@ -136,15 +151,18 @@ def _ask(
         augment_waveform=build_waveform_augment(experiment.augment, audio),
         teaching=Teaching(views=views),
     )
-    hear = tf.function(teacher.hear, reduce_retracing=True) if teacher.in_graph else teacher.hear
-    answers = []
+    answer = teacher.answer
+    if teacher.in_graph:
+        answer = tf.function(answer, reduce_retracing=True)
+    views_of: dict[str, list[np.ndarray]] = {key: [] for key in wanted}
     for view in range(views.count):
-        rows = [
-            np.asarray(hear(batch["waveform"], batch["num_samples"]))
-            for batch in pipeline.epoch(view)
+        batches = [
+            answer(batch["waveform"], batch["num_samples"]) for batch in pipeline.epoch(view)
         ]
-        answers.append(np.concatenate(rows)[: len(clips)])
-    return np.stack(answers, axis=1).astype(np.float64)
+        for key, rows in views_of.items():
+            heard = np.concatenate([np.asarray(batch[key]) for batch in batches])
+            rows.append(heard[: len(clips)])
+    return {key: np.stack(rows, axis=1) for key, rows in views_of.items()}
 
 
 def decode_again(
