@@ -60,7 +60,9 @@ def write_graphs(
     - ``embedding``: ``waveform`` → ``embedding`` ``(batch, units)``;
     - ``classify``, Serving's classify API: ``inputs``, tf.Examples with either ``wav`` (bytes) or
       ``waveform`` (floats) → ``classes`` and ``scores`` ``(batch, classes)``;
-    - ``labels``: nothing → ``labels``, strings ``(classes,)``.
+    - ``labels``: nothing → ``labels``, strings ``(classes,)``;
+    - ``audio_format``: nothing → ``sample_rate_hz`` and ``num_samples``, int32 scalars: the rate of
+      the waveforms and the length of the model's clips.
 
     Args:
         graphs: what to compute.
@@ -113,6 +115,7 @@ class _Signatures(tf.Module):
             "embedding": _trace(self._embed, waveform),
             "classify": _trace(self._classify_examples, texts[1]),
             "labels": _trace(self._list_labels),
+            "audio_format": _trace(self._describe_audio),
         }
 
     def _classify_waveform(self, waveform: Any) -> dict[str, Any]:
@@ -177,6 +180,10 @@ class _Signatures(tf.Module):
 
     def _list_labels(self) -> dict[str, Any]:
         return {"labels": tf.constant(self.graphs.label_names)}
+
+    def _describe_audio(self) -> dict[str, Any]:
+        values = {key: getattr(self.graphs, key) for key in ("sample_rate_hz", "num_samples")}
+        return {key: tf.constant(value, tf.int32) for key, value in values.items()}
 
 
 def _trace(function: Any, *specifications: tf.TensorSpec) -> Any:

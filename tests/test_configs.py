@@ -13,7 +13,7 @@ import tensorflow as tf
 import yaml
 
 from esc_tf import train
-from esc_tf.augment import build_batch_mix, build_feature_draw, build_waveform_augment
+from esc_tf.augment import build_batch_augment, build_feature_draw, build_waveform_augment
 from esc_tf.config import Experiment, build_experiment, load_experiment
 from esc_tf.config.loading import merge, read_config_file
 from esc_tf.data import DATA_SETS, CachedClip, build_pipeline, load_clips, split_clips
@@ -291,7 +291,7 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
         training=True,
         augment_waveform=build_waveform_augment(augment, experiment.audio),
         draw=build_feature_draw(augment),
-        mix_batch=build_batch_mix(augment),
+        mix_batch=build_batch_augment(augment, experiment.audio, experiment.recipe),
         teaching=distillation.teaching,
     )
     keras.utils.set_random_seed(experiment.seed)

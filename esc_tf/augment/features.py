@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from esc_tf.augment.chance import draw_beta, draw_chance, split_seed
 from esc_tf.augment.mixup import MIXUP_WEIGHT, WAVE_MIX_WEIGHT, mix_rows
+from esc_tf.augment.outliers import IS_OUTLIER, OUTLIER_SEED
 from esc_tf.config import AugmentConfig
 
 FREQUENCY_MASK = "draw/frequency_mask"
@@ -22,7 +23,7 @@ TIME_MASK = "draw/time_mask"
 Batch = dict[str, tf.Tensor]
 
 # Fixed numbers: a kind that is switched on or off, or added, changes no other kind's draws.
-_FREQUENCY, _TIME, _MIXUP, _WAVE_MIX = range(4)
+_FREQUENCY, _TIME, _MIXUP, _WAVE_MIX, _OUTLIER = range(5)
 _CHANCE, _VALUE = range(2)
 
 
@@ -30,10 +31,11 @@ def build_feature_draw(augment: AugmentConfig) -> Callable[[tf.Tensor], Batch] |
     """Build the draw for one clip, or None where nothing is configured that needs one.
 
     Returns:
-        ``seed (2,) -> dict`` with those of the following that are configured, float32:
+        ``seed (2,) -> dict`` with those of the following that are configured, float32 unless said:
         ``draw/mixup_weight`` and ``draw/wave_mix_weight`` scalar, 1 where the kind is not drawn;
         ``draw/frequency_mask`` and ``draw/time_mask`` ``(masks, 2)``: the width in bins or frames,
-        0 where the kind is not drawn, and the place as a fraction in [0, 1) of all places.
+        0 where the kind is not drawn, and the place as a fraction in [0, 1) of all places;
+        ``is_outlier``, a boolean scalar, and ``draw/outlier_seed`` ``(2,)`` int32.
     """
     masks = {}
     bands, stretches = augment.frequency_mask, augment.time_mask
@@ -48,7 +50,8 @@ def build_feature_draw(augment: AugmentConfig) -> Callable[[tf.Tensor], Batch] |
         mixes[MIXUP_WEIGHT] = (_MIXUP, mixup.probability, mixup.alpha, mixup.at_least_half)
     if wave_mix is not None:
         mixes[WAVE_MIX_WEIGHT] = (_WAVE_MIX, wave_mix.probability, wave_mix.alpha, True)
-    if not masks and not mixes:
+    outlier = augment.outlier
+    if not masks and not mixes and outlier is None:
         return None
 
     def draw(seed: tf.Tensor) -> Batch:
@@ -59,6 +62,10 @@ def build_feature_draw(augment: AugmentConfig) -> Callable[[tf.Tensor], Batch] |
         for key, (stream, probability, alpha, at_least_half) in mixes.items():
             own = split_seed(seed, stream)
             drawn[key] = _draw_weight(own, probability, alpha, at_least_half)
+        if outlier is not None:
+            own = split_seed(seed, _OUTLIER)
+            drawn[IS_OUTLIER] = draw_chance(split_seed(own, _CHANCE), outlier.probability)
+            drawn[OUTLIER_SEED] = split_seed(own, _VALUE)
         return drawn
 
     return draw

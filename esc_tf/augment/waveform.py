@@ -147,17 +147,28 @@ class NoiseGenerator:
         self.num_samples = num_samples
         self._fft_length = scipy.fft.next_fast_len(max(num_samples, 2), real=True)
         flat_below = _FLAT_BELOW_HZ / sample_rate_hz
+        self._bin_hz = sample_rate_hz / self._fft_length
         amplitudes = [noise_amplitudes(self._fft_length, color, flat_below) for color in colors]
         self._amplitudes = tf.constant(np.stack(amplitudes), tf.float32)
 
-    def __call__(self, seed: tf.Tensor, color_id: tf.Tensor) -> tf.Tensor:
+    def __call__(
+        self,
+        seed: tf.Tensor,
+        color_id: tf.Tensor,
+        band_hz: tuple[tf.Tensor, tf.Tensor] | None = None,
+    ) -> tf.Tensor:
         """Return noise ``(num_samples,)``; its scale is arbitrary.
 
         Args:
             seed: ``(2,)`` int32.
             color_id: position in ``colors``, int32.
+            band_hz: lower and upper limit of what is left of the noise; None: all of it.
         """
         amplitudes = tf.gather(self._amplitudes, color_id)
+        if band_hz is not None:
+            bins_hz = tf.range(self._fft_length // 2 + 1, dtype=tf.float32) * self._bin_hz
+            inside = (bins_hz >= band_hz[0]) & (bins_hz <= band_hz[1])
+            amplitudes = tf.where(inside, amplitudes, tf.zeros_like(amplitudes))
         parts = tf.random.stateless_normal([2, self._fft_length // 2 + 1], seed) * amplitudes
         noise = tf.signal.irfft(tf.complex(parts[0], parts[1]), [self._fft_length])
         return noise[: self.num_samples]

@@ -10,6 +10,7 @@ from esc_tf.config.section import Section
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 NoiseColor = Literal["white", "pink", "brown", "blue", "violet"]
+OutlierKind = Literal["silence", "noise", "tone", "chirp", "clicks", "bursts"]
 
 
 def _check_range(low_high: tuple[float, float], name: str) -> None:
@@ -119,6 +120,37 @@ class MixupConfig(Section):
     at_least_half: bool = False
 
 
+class OutlierConfig(Section):
+    """Outlier exposure: a training clip gives way to a generated sound that is none of the classes.
+
+    Its target, the teacher's answer included, is the uniform distribution over the classes, or no
+    class at all with ``binary_crossentropy``. It takes the clip's place after everything else that
+    happens to waveforms, and is not mixed with clips. [Hendrycks et al. 2019]
+
+    ``kinds``, equally likely: ``silence`` (zeros, or noise of -90 to -60 dBFS), ``noise`` of five
+    colours, ``tone`` (hum to whistle, harmonics, drift), ``chirp``, ``clicks`` (trains of 0.5 to
+    40 Hz) and ``bursts`` of band-passed noise. Up to ``max_layers`` sounds other than silence lie
+    over one another. ``level_dbfs`` = [low, high]: RMS of the whole, lowered where it would clip.
+    """
+
+    probability: Probability = 0.1
+    kinds: Annotated[list[OutlierKind], Field(min_length=1)] = [
+        "silence",
+        "noise",
+        "tone",
+        "chirp",
+        "clicks",
+        "bursts",
+    ]
+    max_layers: Annotated[int, Field(ge=1, le=8)] = 3
+    level_dbfs: tuple[float, float] = (-60.0, -6.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> OutlierConfig:
+        _check_range(self.level_dbfs, "level_dbfs")
+        return self
+
+
 class AugmentConfig(Section):
     """All kinds of augmentation. ``seed`` null: the experiment's seed."""
 
@@ -132,3 +164,4 @@ class AugmentConfig(Section):
     time_mask: TimeMaskConfig | None = None
     wave_mix: WaveMixConfig | None = None
     mixup: MixupConfig | None = None
+    outlier: OutlierConfig | None = None

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from esc_tf.augment.features import build_feature_draw
-from esc_tf.augment.mixup import build_batch_mix
+from esc_tf.augment.outliers import build_batch_augment
 from esc_tf.augment.waveform import build_waveform_augment
 from esc_tf.config import Experiment
 from esc_tf.config.recipe import RecipeConfig
@@ -279,7 +279,7 @@ def _training_pipeline(
         augment_seed=augment.seed,
         augment_waveform=build_waveform_augment(augment, experiment.audio),
         draw=build_feature_draw(augment),
-        mix_batch=build_batch_mix(augment),
+        mix_batch=build_batch_augment(augment, experiment.audio, experiment.recipe),
         teaching=distillation.teaching,
     )
 

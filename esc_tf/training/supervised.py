@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from esc_tf.augment.features import apply_feature_augment
+from esc_tf.augment.outliers import IS_OUTLIER
 from esc_tf.config import Experiment
 from esc_tf.tasks.losses import build_loss, build_teacher_loss
 
@@ -54,7 +55,10 @@ def build_train_step(
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         targets = [batch["label"]]
         if ask_teacher is not None:
-            targets.append(tf.stop_gradient(ask_teacher(batch)))
+            taught = tf.stop_gradient(ask_teacher(batch))
+            if IS_OUTLIER in batch:  # the teacher spoke of the clip, or knows no better
+                taught = tf.where(batch[IS_OUTLIER][:, tf.newaxis], batch["label"], taught)
+            targets.append(taught)
         with tf.GradientTape() as tape:
             features = model.extract_features(batch["waveform"], batch["num_samples"])
             features, mixed = apply_feature_augment(

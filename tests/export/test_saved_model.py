@@ -26,7 +26,9 @@ from tests.export.test_warm_up import serving_classes
 from tests.export.test_wav import encode
 
 ACTIVATIONS = ("features", "block1", "block2", "se2", "block2_relu1")
-SIGNATURES = {"serving_default", "wav_bytes", "activations", "embedding", "classify", "labels"}
+# These are asked for what the model is, and take nothing.
+DESCRIBING = {"labels", "audio_format"}
+SIGNATURES = {"serving_default", "wav_bytes", "activations", "embedding", "classify", *DESCRIBING}
 
 
 def make_example(**features: Any) -> bytes:
@@ -135,6 +137,11 @@ class SavedModelTest(tf.test.TestCase):
         labels = self.signatures["labels"]()["labels"]
         self.assertAllEqual(labels, [label.encode() for label in LABELS])
 
+    def test_rate_and_length_on_request(self) -> None:
+        said = self.signatures["audio_format"]()
+        self.assertEqual(said["sample_rate_hz"].numpy(), 8_000)
+        self.assertEqual(said["num_samples"].numpy(), 4_000)  # half a second, see tests/tiny.py
+
     def test_runs_by_its_signatures_alone_as_serving_runs_it(self) -> None:
         examples = [make_example(waveform=make_clips(1, 4_000)[0])]
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -170,7 +177,7 @@ class SavedModelTest(tf.test.TestCase):
             )
             self.assertTrue(all(value.shape[0] == 1 for value in outputs.values()))
             warmed.append(name)
-        self.assertCountEqual(warmed, SIGNATURES - {"labels"})
+        self.assertCountEqual(warmed, SIGNATURES - DESCRIBING)
         self.assertLess(path.stat().st_size, 100_000)
 
 
