@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from esc_tf.augment.waveform import build_waveform_augment
@@ -20,6 +21,7 @@ from esc_tf.data.teaching import SecondHearing, Teaching, digest_original
 from esc_tf.errors import RequestError
 from esc_tf.frames import count_samples
 from esc_tf.tasks.losses import soften
+from esc_tf.training.embedding_match import standardize_embeddings
 from esc_tf.training.supervised import AskTeacher
 from esc_tf.training.teacher_file import check_teacher_file, compare_labels, read_teacher_file
 from esc_tf.training.teachers import Teacher, digest_model, find_model_file, load_teacher
@@ -34,13 +36,16 @@ class Distillation:
 
     Attributes:
         teaching: what the training pipeline adds for it.
-        ask_teacher: how the training step gets its probabilities; None: there is no teacher.
+        ask_teacher: how the training step gets its probabilities and, behind them, its embedding
+            of ``embedding_units``; None: there is no teacher.
+        embedding_units: 0: there is no embedding.
         facts: for ``resolved.yaml``.
         lines: what to tell the user.
     """
 
     teaching: Teaching | None = None
     ask_teacher: AskTeacher | None = None
+    embedding_units: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
     lines: Sequence[str] = ()
 
@@ -106,6 +111,16 @@ def _prepare_offline(
     notes = check_unheard([(item["path"], item["seen"]) for item in teachers], split)
     views = content.views
     targets = soften(content.logits[rows], experiment.recipe.loss, config.temperature).numpy()
+    num_units = 0
+    if config.embedding_weight:
+        if content.embeddings is None:
+            raise RequestError(
+                f"{_KEY}.targets: {path} holds no embeddings, which embedding_weight needs; teach "
+                "again with --embeddings, or set it to 0"
+            )
+        num_units = content.embeddings.shape[2]
+        units = standardize_embeddings(content.embeddings[rows])
+        targets = np.concatenate([targets, units], axis=2)
     bound = None
     heard = "the clean clips, whatever the student hears"
     if views.count > 1:
@@ -116,6 +131,7 @@ def _prepare_offline(
     return Distillation(
         Teaching(views=bound, targets=targets),
         lambda batch: batch["taught"],
+        num_units,
         {
             **facts,
             "teachers": [{key: item[key] for key in ("path", "sha256")} for item in teachers],
@@ -168,7 +184,7 @@ def _prepare_online(
         f"distillation: {path} hears every batch with the student, at {rate_hz} Hz; "
         f"{_describe_loss(config)}"
     )
-    return Distillation(Teaching(second=second), ask_teacher, facts, [line, *notes])
+    return Distillation(Teaching(second=second), ask_teacher, facts=facts, lines=[line, *notes])
 
 
 def _hear_again(experiment: Experiment, teacher: Teacher, split: Split) -> SecondHearing:
@@ -188,10 +204,13 @@ def _hear_again(experiment: Experiment, teacher: Teacher, split: Split) -> Secon
 
 
 def _describe_loss(config: DistillationConfig) -> str:
-    return (
+    line = (
         f"{config.label_weight:g} x the labels' loss + {1.0 - config.label_weight:g} x the "
         f"teacher's at temperature {config.temperature:g}"
     )
+    if config.embedding_weight:
+        line += f" + {config.embedding_weight:g} x the embedding's"
+    return line
 
 
 def find_known_digest(facts: Mapping[str, Any]) -> str | None:

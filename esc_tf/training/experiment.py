@@ -42,6 +42,7 @@ from esc_tf.training.distillation import (
     find_known_digest,
     prepare_distillation,
 )
+from esc_tf.training.embedding_match import build_embedding_match
 from esc_tf.training.fine_tuning import (
     Source,
     find_source,
@@ -124,10 +125,15 @@ def train_experiment(
     with strategy.scope():
         model = build_classifier(experiment, label_names)
         tuning = prepare_fine_tuning(model, recipe.fine_tuning, source)
+        match = build_embedding_match(model, distillation.embedding_units)
+        left_behind = [] if match is None else match.variables
+        rate_factors = tuning.rate_factors
+        if rate_factors is not None:
+            rate_factors = [*rate_factors, *(1.0 for _ in left_behind)]
         optimizer = build_optimizer(
-            recipe, training.num_batches, experiment.distribution.precision, tuning.rate_factors
+            recipe, training.num_batches, experiment.distribution.precision, rate_factors
         )
-        optimizer.build(model.trainable_variables)
+        optimizer.build([*model.trainable_variables, *left_behind])
     for line in (*tuning.lines, *distillation.lines):
         report(line)
     run.claim(resume, writes=workers.is_chief)
@@ -175,13 +181,14 @@ def train_experiment(
             recipe=recipe,
             run=run,
             train_step=build_train_step(
-                model, optimizer, strategy, experiment, distillation.ask_teacher
+                model, optimizer, strategy, experiment, distillation.ask_teacher, match
             ),
             validate=validate,
             clip_ids=[clip.record.clip_id for clip in split.train],
             read_patience_s=experiment.data.read_patience_s,
             stop=stop,
             callbacks=[*build_callbacks(recipe, run.path, workers.is_chief), *callbacks],
+            left_behind=left_behind,
         )
         if resume:
             loop.resume()

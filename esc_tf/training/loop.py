@@ -94,6 +94,7 @@ class TrainingLoop:
         read_patience_s: how long to try again to read data that cannot be read.
         stop: asked after each step whether to stop.
         callbacks: standard Keras callbacks; they see the model and the epoch's numbers.
+        left_behind: variables that are trained along and are no part of the model.
     """
 
     def __init__(

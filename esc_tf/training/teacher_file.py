@@ -76,22 +76,21 @@ def write_teacher_file(path: Path, content: TeacherFile) -> None:
     Raises:
         RequestError: it cannot be written.
     """
-
-    optional = {} if content.embeddings is None else {"embeddings": content.embeddings}
+    arrays: dict[str, Any] = {
+        "logits": content.logits.astype(np.float32),
+        "seeds": content.views.seeds,
+        "is_clean": content.views.is_clean,
+        "clip_ids": np.array(content.clip_ids, np.str_),
+        "clip_digests": np.array(content.clip_digests, np.str_),
+        "label_names": np.array(content.label_names, np.str_),
+        "facts": np.array(json.dumps({"format": FORMAT, **content.facts})),
+    }
+    if content.embeddings is not None:
+        arrays["embeddings"] = content.embeddings
 
     def write(new: Path) -> None:
         with open(new, "wb") as file:
-            np.savez_compressed(
-                file,
-                logits=content.logits.astype(np.float32),
-                seeds=content.views.seeds,
-                is_clean=content.views.is_clean,
-                clip_ids=np.array(content.clip_ids, np.str_),
-                clip_digests=np.array(content.clip_digests, np.str_),
-                label_names=np.array(content.label_names, np.str_),
-                facts=np.array(json.dumps({"format": FORMAT, **content.facts})),
-                **optional,
-            )
+            np.savez_compressed(file, **arrays)
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -208,9 +208,7 @@ def _load_classifier(path: str, place: Path, said: Sequence[object]) -> Teacher:
     facts = Facts(model.label_names, AudioConfig.model_validate(model.audio), model.output_kind)
     folded = model.fold_batch_norms()
 
-    def compute_answers(
-        waveform: tf.Tensor, num_samples: tf.Tensor
-    ) -> Mapping[str, tf.Tensor]:
+    def compute_answers(waveform: tf.Tensor, num_samples: tf.Tensor) -> Mapping[str, tf.Tensor]:
         inputs = {"waveform": waveform, "num_samples": num_samples}
         outputs = folded(inputs, training=False)
         return {key: outputs[key] for key in ("logits", "embedding")}

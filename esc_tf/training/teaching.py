@@ -95,7 +95,7 @@ def teach(
     digests = tuple(digest_original(clip) for clip in clips)
     views = make_views(clip_ids, num_views, seed)
     total = np.zeros((len(clips), num_views, len(label_names)), np.float64)
-    embeddings = []
+    embeddings: list[np.ndarray] = []
     for teacher in teachers:
         report(
             f"{teacher.path}: {len(clips)} clips, {num_views} views at "
@@ -107,7 +107,7 @@ def teach(
         if keep_embeddings:
             embeddings.append(answers["embedding"].astype(np.float16))
     logits = (total / len(teachers)).astype(np.float32)
-    if not all(np.isfinite(values).all() for values in (logits, *embeddings)):
+    if not all(bool(np.isfinite(values).all()) for values in [logits, *embeddings]):
         raise DataError("a teacher's answers are not finite; look at the model")
     _report_accuracy(logits, clips, report)
     facts: dict[str, Any] = {
