@@ -1,9 +1,9 @@
-"""Augmentation of one waveform: speed, time shift, roll, equaliser, noise, gain, in this order.
+"""Augmentation of one waveform: speed, time shift, roll, noise, gain, in this order.
 
 The random draw is apart from its application: `change_speed`, `shift_waveform`, `roll_waveform`,
-`Equalizer`, `mix_noise` and `apply_gain` do what they are told, `build_waveform_augment` draws. The
-noise comes after the shift, so that it also fills what the shift emptied; the gain comes last, so
-that it does not change the SNR.
+`mix_noise` and `apply_gain` do what they are told, `build_waveform_augment` draws. The noise comes
+after the shift, so that it also fills what the shift emptied; the gain comes last, so that it does
+not change the SNR.
 """
 
 from __future__ import annotations
@@ -18,16 +18,8 @@ import tensorflow as tf
 from esc_tf import frames
 from esc_tf.audio.noise import noise_amplitudes
 from esc_tf.augment.chance import draw_chance, draw_uniform, split_seed
-from esc_tf.augment.equalizer import OCTAVES_HZ, Equalizer
 from esc_tf.config import AudioConfig, AugmentConfig
-from esc_tf.config.augment import (
-    EqualizerConfig,
-    GainConfig,
-    NoiseConfig,
-    RollConfig,
-    SpeedConfig,
-    TimeShiftConfig,
-)
+from esc_tf.config.augment import GainConfig, NoiseConfig, RollConfig, SpeedConfig, TimeShiftConfig
 
 # (waveform (N,), num_samples, seed (2,)) -> waveform (N,)
 WaveformAugment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -38,7 +30,7 @@ _FLAT_BELOW_HZ = 20.0
 
 # The first split of a clip's seed; the numbers are fixed, so that switching one kind off does not
 # change the draws of another.
-_SHIFT, _NOISE, _GAIN, _ROLL, _SPEED, _EQUALIZER = range(6)
+_SHIFT, _NOISE, _GAIN, _ROLL, _SPEED = range(5)
 # The second split.
 _CHANCE, _VALUE, _COLOR, _SAMPLES = range(4)
 
@@ -196,8 +188,6 @@ def build_waveform_augment(augment: AugmentConfig, audio: AudioConfig) -> Wavefo
         steps.append(_build_shift(augment.time_shift))
     if augment.roll is not None:
         steps.append(_build_roll(augment.roll, audio))
-    if augment.equalizer is not None:
-        steps.append(_build_equalizer(augment.equalizer, audio))
     if augment.noise is not None:
         steps.append(_build_noise(augment.noise, audio))
     if augment.gain is not None:
@@ -266,24 +256,6 @@ def _build_roll(config: RollConfig, audio: AudioConfig) -> WaveformAugment:
         return tf.cond(drawn, roll, lambda: waveform)
 
     return roll_sometimes
-
-
-def _build_equalizer(config: EqualizerConfig, audio: AudioConfig) -> WaveformAugment:
-    num_samples_total = frames.count_samples(audio.duration_s, audio.sample_rate_hz)
-    equalize = Equalizer(num_samples_total, audio.sample_rate_hz)
-
-    def filter_sometimes(waveform: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        seed = split_seed(seed, _EQUALIZER)
-
-        def filter_clip() -> tf.Tensor:
-            low, high = config.gain_db
-            drawn = tf.random.stateless_uniform([len(OCTAVES_HZ)], split_seed(seed, _VALUE))
-            return equalize(waveform, num_samples, low + drawn * (high - low))
-
-        drawn = draw_chance(split_seed(seed, _CHANCE), config.probability)
-        return tf.cond(drawn, filter_clip, lambda: waveform)
-
-    return filter_sometimes
 
 
 def _build_noise(config: NoiseConfig, audio: AudioConfig) -> WaveformAugment:

@@ -49,21 +49,6 @@ class SpeedConfig(Section):
         return self
 
 
-class EqualizerConfig(Section):
-    """Another microphone: gains drawn from ``gain_db`` = [low, high] at each octave of 62.5 Hz.
-
-    Between the octaves they follow straight lines in dB over the logarithm of frequency.
-    """
-
-    probability: Probability = 0.5
-    gain_db: tuple[float, float] = (-6.0, 6.0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> EqualizerConfig:
-        _check_range(self.gain_db, "gain_db")
-        return self
-
-
 class TimeShiftConfig(Section):
     """Shift by up to ``max_fraction`` of the clip in both directions; zeros move in."""
 
@@ -171,7 +156,6 @@ class AugmentConfig(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     speed: SpeedConfig | None = None
-    equalizer: EqualizerConfig | None = None
     noise: NoiseConfig | None = None
     time_shift: TimeShiftConfig | None = None
     roll: RollConfig | None = None

@@ -32,7 +32,7 @@ _MOST_NAMES = 5
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 # What decides how a view sounds, whatever the rate.
 VIEW_AUDIO = ("duration_s", "pad", "crop")
-VIEW_AUGMENT = ("speed", "equalizer", "time_shift", "roll", "noise", "gain")
+VIEW_AUGMENT = ("speed", "time_shift", "roll", "noise", "gain")
 _KINDS = {"logits": "f", "seeds": "i", "is_clean": "b", "clip_ids": "U", "clip_digests": "U"}
 _RANKS = {"logits": 3, "seeds": 3, "is_clean": 1, "clip_ids": 1, "clip_digests": 1}
 
