@@ -139,11 +139,8 @@ def _find_problems(parameters: BatchingParameters, given: dict[str, Any]) -> lis
     if parameters.enable_large_batch_splitting and parameters.max_rows > parameters.max_batch_size:
         problems.append("max_execution_batch_size must not be greater than max_batch_size")
     elif sizes and sizes[-1] != parameters.max_rows:
-        limit = (
-            "max_batch_size"
-            if parameters.max_rows == parameters.max_batch_size
-            else "max_execution_batch_size"
-        )
+        is_split = parameters.max_rows != parameters.max_batch_size
+        limit = "max_execution_batch_size" if is_split else "max_batch_size"
         problems.append(
             f"Last entry in allowed_batch_sizes must match {limit}; last entry was {sizes[-1]}; "
             f"expected {parameters.max_rows}"

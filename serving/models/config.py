@@ -55,6 +55,21 @@ class ModelConfig:
     platform: str = PLATFORM
 
 
+@dataclasses.dataclass(frozen=True)
+class LoadOptions:
+    """How SavedModels are loaded.
+
+    Args:
+        tags: of the graph to load.
+        warm_up: replay the requests in ``assets.extra`` before anyone else may call the model.
+        warm_up_iterations: how often each of them is replayed.
+    """
+
+    tags: tuple[str, ...] = ("serve",)
+    warm_up: bool = True
+    warm_up_iterations: int = 1
+
+
 def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
     """Read a ``--model_config_file``.
 
@@ -62,11 +77,11 @@ def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
         path: text proto of ``ModelServerConfig`` with a ``model_config_list``.
 
     Returns:
-        The models in the order of the file; none for an empty file, as in Serving.
+        The models in the order of the file.
 
     Raises:
-        RequestError: the file cannot be read, is no such text proto, or asks for something that
-            does not exist here (``custom_model_config``).
+        RequestError: the file cannot be read, is no such text proto, or has no
+            ``model_config_list``, as a file that is just being written.
     """
     from tensorflow_serving.config import model_server_config_pb2
 
@@ -81,6 +96,8 @@ def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
         raise RequestError(f"{path}: no text proto of ModelServerConfig: {error}") from error
     if server_config.HasField("custom_model_config"):
         raise RequestError(f"{path}: custom_model_config is not supported; use model_config_list")
+    if not server_config.HasField("model_config_list"):
+        raise RequestError(f"{path}: has no model_config_list; list the models to serve in one")
     return tuple(_read_model(entry, path) for entry in server_config.model_config_list.config)
 
 

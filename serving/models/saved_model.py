@@ -10,7 +10,6 @@ with them, as Serving does.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from serving.errors import HTTP_STATUS, ServingError
+from serving.models.config import LoadOptions
 from serving.models.servable import Arrays, Execute, Servable
 from serving.models.warm_up import replay_warm_up
 from serving.signatures import Signature, TensorSpec
@@ -35,21 +35,6 @@ _EAGER_PREAMBLE = re.compile(
     r"\AGraph execution error:\n\nDetected at node .*?<stack traces unavailable>\n", re.DOTALL
 )
 _EAGER_OPERATION = re.compile(r" \[Op:[^\]]*\]\Z")
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadOptions:
-    """How SavedModels are loaded.
-
-    Args:
-        tags: of the graph to load.
-        warm_up: replay the requests in ``assets.extra`` before anyone else may call the model.
-        warm_up_iterations: how often each of them is replayed.
-    """
-
-    tags: tuple[str, ...] = ("serve",)
-    warm_up: bool = True
-    warm_up_iterations: int = 1
 
 
 def load_servable(
