@@ -70,6 +70,9 @@ class LoadOptions:
     warm_up_iterations: int = 1
 
 
+DEFAULT_LOAD_OPTIONS = LoadOptions()
+
+
 def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
     """Read a ``--model_config_file``.
 

@@ -17,7 +17,7 @@ from serving.batching.batcher import ServableBatcher
 from serving.batching.parameters import BatchingParameters, read_model_parameters
 from serving.batching.scheduler import BatchScheduler, ObserveBatch
 from serving.errors import ServingError
-from serving.models.config import LoadOptions, ModelConfig, check_configs
+from serving.models.config import DEFAULT_LOAD_OPTIONS, LoadOptions, ModelConfig, check_configs
 from serving.models.labels import Labels, choose_labels, find_labelled
 from serving.models.servable import Servable
 from serving.models.states import VersionStatus
@@ -70,7 +70,7 @@ class ModelManager:
         num_load_retries: int = 5,
         load_retry_interval_s: float = 60.0,
         allow_labels_for_unavailable: bool = False,
-        load_options: LoadOptions = LoadOptions(),
+        load_options: LoadOptions = DEFAULT_LOAD_OPTIONS,
         load: LoadVersion | None = None,
         observe_batch: ObserveBatch | None = None,
         report: Callable[[str], object] = print,

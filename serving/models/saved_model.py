@@ -24,7 +24,7 @@ from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from serving.errors import HTTP_STATUS, ServingError
-from serving.models.config import LoadOptions
+from serving.models.config import DEFAULT_LOAD_OPTIONS, LoadOptions
 from serving.models.servable import Arrays, Execute, Servable
 from serving.models.warm_up import replay_warm_up
 from serving.signatures import Signature, TensorSpec
@@ -38,7 +38,7 @@ _EAGER_OPERATION = re.compile(r" \[Op:[^\]]*\]\Z")
 
 
 def load_servable(
-    model_name: str, version: int, folder: Path, options: LoadOptions = LoadOptions()
+    model_name: str, version: int, folder: Path, options: LoadOptions = DEFAULT_LOAD_OPTIONS
 ) -> Servable:
     """Load a SavedModel and replay its warm-up requests.
 
