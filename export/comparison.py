@@ -16,7 +16,8 @@ from export.source import UNKNOWN_CLASS, ClipSet
 # Operators that no interpreter without TensorFlow has, or that mean variables were not frozen.
 FORBIDDEN_OPERATORS = ("custom:", "READ_VARIABLE", "VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _FEATURES = "features"
-# A difference of so many times what rounding the waveform itself makes is no fault of the file.
+# A difference of so many times what a step of float32 in waveform and weights makes is no fault of
+# the file.
 SENSITIVITY_FACTOR = 2.0
 
 
@@ -117,6 +118,7 @@ class Judge:
                 entry["relative_error_of_probes"] = dict(zip(names, errors.tolist(), strict=True))
             if part == "evaluation":
                 entry["relative_error_of_clips"] = float(relative_errors([found], [wanted])[0])
+                entry["relative_error_of_worst_clip"] = float(errors.max())
             yield from self._judge_errors(
                 entry, "logits", errors, names, self.reference.sounds[part], tolerance.logits
             )
@@ -132,7 +134,7 @@ class Judge:
         waveforms: np.ndarray,
         limit: float | None,
     ) -> Iterator[str]:
-        """The largest error above the limit that the sound itself does not explain."""
+        """The largest error above the limit that rounding does not explain."""
         if limit is None:
             return
         for row in np.argsort(-errors):

@@ -72,6 +72,10 @@ class RunTest(TrainedTonesCase):
         self.assertTrue(report["passed"])
         self.assertEqual(report["evaluation"]["clips"], 6)
         self.assertFalse(report["evaluation"]["generated"])
+        self.assertEqual(
+            report["calibration"],
+            {"clips": 18, "from": "training part of run", "generated": False, "seed": 0},
+        )
         formats = report["formats"]
         self.assertEqual(list(formats), FORMATS.split(","))
         metrics = json.loads((Path(self.run_dir) / "metrics.json").read_text())
@@ -275,6 +279,7 @@ class BrokenTest(tf.test.TestCase, parameterized.TestCase):
         (("--formats", ","), "--formats: name one of"),
         (("--version", "0"), "--version must be 1 or more"),
         (("--calibration-clips", "0"), "--calibration-clips must be 1 or more"),
+        (("--clip-seed", "-1"), "--clip-seed must be 0 or more"),
         (("--min-agreement", "99"), "--min-agreement must lie above 0 and not above 1"),
         (("--activations", "block3"), "unknown activation 'block3'; did you mean 'block"),
         (("--fold", "2"), "--fold: goes with --data-root"),
