@@ -22,8 +22,8 @@ _SCORES = (PROBABILITIES, "logits")
 _BATCH = 8
 _MIN_HOP_S = 0.5
 _MAX_WINDOWS = 240
-_CHANNELS_A_LAYER = 4
-_MAX_MAP_SHAPE = (96, 48)
+_CHANNELS_A_LAYER = 8
+_MAX_MAP_SHAPE = (64, 32)
 
 
 class RunsSignatures(Protocol):
@@ -159,12 +159,16 @@ class Listener:
     def find_features(self, sound: UploadedSound, start_s: float) -> dict[str, Any]:
         """The most active channels of each hidden layer, in the window that starts there.
 
+        A channel is active where it is above what it is in silence of the same length: many are
+        at their largest when there is nothing to hear.
+
         Returns:
             ``start_s`` and ``end_s`` of the window, and ``layers``: ``name``, ``num_channels``
-            and ``channels``, the most active first, each with its ``index``, ``mean`` activation,
-            ``score`` (standard deviations above the mean of the layer's channels) and, of layers
-            over time and frequency, ``map``: ``rows`` (time), ``columns`` (frequency) and
-            ``data``, base64 of one byte a value from the channel's least to its largest.
+            and ``channels``, the most active first, each with its ``index``, ``activity`` (mean
+            of what is above silence), ``score`` (standard deviations of it above the mean of the
+            layer's channels) and, of layers over time and frequency, ``map``: ``rows`` (time),
+            ``columns`` (frequency) and ``data``, base64 of one byte a value, from 0 for as in
+            silence or less to the channel's largest value.
 
         Raises:
             UploadError: the sound ends before the window starts.
@@ -181,8 +185,9 @@ class Listener:
         waveform = np.concatenate(parts)
         if not len(waveform):
             raise UploadError(f"The sound ends before {start_s:g} s.")
-        outputs = self._servable.run(ACTIVATIONS, {WAVEFORM: waveform[np.newaxis]}, self._layers)
-        layers = [_describe_layer(name, outputs[name][0]) for name in self._layers]
+        pair = np.stack([waveform, np.zeros_like(waveform)])
+        outputs = self._servable.run(ACTIVATIONS, {WAVEFORM: pair}, self._layers)
+        layers = [_describe_layer(name, *outputs[name]) for name in self._layers]
         start_s = start / self.sample_rate_hz
         return {
             "start_s": start_s,
@@ -203,7 +208,7 @@ class Listener:
         ]
 
 
-def _describe_layer(name: str, values: np.ndarray) -> dict[str, Any] | None:
+def _describe_layer(name: str, values: np.ndarray, silence: np.ndarray) -> dict[str, Any] | None:
     """What to show of one layer's activations of one clip, ``(…, channels)``; None: nothing.
 
     A layer of one channel, such as the spectrogram that goes in, has none to choose from.
@@ -211,23 +216,21 @@ def _describe_layer(name: str, values: np.ndarray) -> dict[str, Any] | None:
     num_channels = values.shape[-1] if values.ndim else 0
     if num_channels < 2 or values.size == 0:
         return None
-    if not np.isfinite(values).all():
-        raise ServingError(
-            "INTERNAL", f"The model's layer {name} holds values that are no numbers."
-        )
-    means = values.reshape(-1, num_channels).mean(axis=0, dtype=np.float64)
-    spread = float(means.std())
-    scores = (means - means.mean()) / spread if spread > 0.0 else np.zeros(num_channels)
-    order = np.argsort(-means, kind="stable")[:_CHANNELS_A_LAYER]
+    if not (np.isfinite(values).all() and np.isfinite(silence).all()):
+        raise ServingError("INTERNAL", f"The layer {name} holds values that are no numbers.")
+    above = np.maximum(values - silence, 0.0)
+    activities = above.reshape(-1, num_channels).mean(axis=0, dtype=np.float64)
+    spread = float(activities.std())
+    scores = (activities - activities.mean()) / (spread or 1.0)
     channels = []
-    for index in order:
+    for index in np.argsort(-activities, kind="stable")[:_CHANNELS_A_LAYER]:
         channel: dict[str, Any] = {
             "index": int(index),
-            "mean": round(float(means[index]), 5),
+            "activity": round(float(activities[index]), 5),
             "score": round(float(scores[index]), 3),
         }
         if values.ndim == 3:
-            channel["map"] = _describe_map(values[..., index])
+            channel["map"] = _describe_map(above[..., index])
         channels.append(channel)
     return {"name": name, "num_channels": num_channels, "channels": channels}
 
@@ -239,8 +242,7 @@ def _describe_map(values: np.ndarray) -> dict[str, Any]:
             counts = np.diff(np.append(starts, values.shape[axis]))
             shape = (-1, 1) if axis == 0 else (1, -1)
             values = np.add.reduceat(values, starts, axis=axis) / counts.reshape(shape)
-    low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    scaled = values / (float(values.max()) or 1.0)
     return {"rows": len(values), "columns": values.shape[1], "data": encode_bytes(scaled)}
 
 

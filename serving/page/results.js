@@ -3,6 +3,7 @@
 import { decodeBytes, drawCurve, drawMap, drawWaveform, placeFrequencies, placeTimes } from "./drawing.js";
 
 const NUM_BARS = 5;
+const NUM_FEATURES = 8;
 const find = (id) => document.getElementById(id);
 
 function make(tag, className = "", text = "") {
@@ -41,6 +42,7 @@ export class Results {
       find("player-problem").hidden = false;
     });
     find("features-here").addEventListener("click", () => onFeatures(this.scores.starts_s[this.window]));
+    find("layer").addEventListener("change", () => this.showChannels());
     new ResizeObserver(() => this.draw()).observe(find("wave-plot"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
@@ -104,19 +106,37 @@ export class Results {
     this.features = features;
     find("features").hidden = false;
     const span = `${features.start_s.toFixed(1)} to ${features.end_s.toFixed(1)} s`;
-    find("features-facts").textContent = features.layers.length
-      ? `From ${span}, the channels of each layer with the largest mean activation; σ is how far that `
-        + "lies from the layer's other channels, in standard deviations. Maps show when (left to "
-        + "right) and at which pitch (bottom to top) a channel responds."
+    const { layers } = features;
+    find("features-facts").textContent = layers.length
+      ? `From ${span}: the channels that rise most above what they are in silence. σ is how far above `
+        + "the other channels of its layer one is, in standard deviations. Pictures show when (left to "
+        + "right) and at which pitch (bottom to top) it rises."
       : "The model gives no layer with more than one channel.";
-    find("layers").replaceChildren(...features.layers.map(makeLayer));
+    const select = find("layer");
+    const chosen = select.selectedIndex > 0 ? select.value : "";
+    select.replaceChildren(new Option("all layers", ""), ...layers.map(({ name, num_channels: count }) => (
+      new Option(`${name}, ${count} channels`, name, false, name === chosen))));
+    find("layer-choice").hidden = !layers.length;
+    this.showChannels();
     this.offerFeatures();
   }
 
+  // Those of the chosen layer, or the most outstanding of all layers that can be pictured.
+  showChannels() {
+    const { value: wanted } = find("layer");
+    const channels = this.features.layers
+      .filter(({ name }) => !wanted || name === wanted)
+      .flatMap(({ name, channels: all }) => all.map((channel) => ({ name, ...channel })));
+    const shown = wanted ? channels
+      : channels.filter(({ map }) => map).sort((a, b) => b.score - a.score).slice(0, NUM_FEATURES);
+    find("channels").replaceChildren(...shown.map(makeChannel));
+  }
+
   showNoFeatures() {
+    this.features = null;
     find("features").hidden = false;
-    find("features-here").hidden = true;
-    find("layers").replaceChildren();
+    find("features-here").hidden = find("layer-choice").hidden = true;
+    find("channels").replaceChildren();
     find("features-facts").textContent = "This model gives none. Export it with --activations to see them here.";
   }
 
@@ -295,27 +315,18 @@ function heading(scope, text) {
   return cell;
 }
 
-function makeLayer(layer) {
-  const section = make("div", "layer");
-  const title = make("h3", "", layer.name);
-  title.append(make("span", "facts", ` · ${layer.num_channels} channels`));
-  const list = make("ul", "channels");
-  list.append(...layer.channels.map((channel) => {
-    const item = make("li");
-    if (channel.map) {
-      const canvas = make("canvas");
-      canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `Activation map of ${layer.name}, channel ${channel.index}`);
-      const { rows, columns, data } = channel.map;
-      drawMap(canvas, decodeBytes(data), rows, columns);
-      item.append(canvas);
-    }
-    const text = make("p");
-    text.append(make("b", "", `channel ${channel.index}`),
-      `mean ${channel.mean.toPrecision(3)} · ${formatSigned(channel.score)} σ`);
-    item.append(text);
-    return item;
-  }));
-  section.append(title, list);
-  return section;
+function makeChannel({ name, index, activity, score, map }) {
+  const item = make("li");
+  if (map) {
+    const canvas = make("canvas");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `Where ${name}, channel ${index}, rises`);
+    drawMap(canvas, decodeBytes(map.data), map.rows, map.columns);
+    item.append(canvas);
+  }
+  const text = make("p");
+  text.append(make("b", "", `${name} · channel ${index}`),
+    `+${activity.toPrecision(3)}, ${formatSigned(score)} σ`);
+  item.append(text);
+  return item;
 }
