@@ -1,0 +1,83 @@
+"""A .tflite file in the place of a classifier, for commands that would not load TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esc_tf.config import AudioConfig
+from esc_tf.errors import CheckpointError, EscTfError, RequestError
+from serving.tflite_classifier import TFLiteClassifier
+from serving.tflite_facts import ModelFileError
+from serving.waveforms import MissingLibraryError
+
+# What an export leaves beside its files, there or in the folder above.
+_CARD_FILE = "model_card.json"
+
+
+class LiteRTModel:
+    """What ``hear_clips`` and ``score_recording`` ask of a classifier, by LiteRT alone.
+
+    Labels, rate, length and threshold are the file's own; how clips are brought to its length is
+    in the ``model_card.json`` of its export, without which shorter ones are filled up with silence
+    and the start of longer ones is heard.
+
+    Args:
+        path: a ``.tflite`` file that hears waveforms.
+
+    Attributes:
+        label_names: name of each class, in the order of the probabilities.
+        audio: the waveform format, an ``AudioConfig`` as a dict.
+        other_threshold: what no class of a sound that is `other` reaches; None: unknown.
+        any_length: False, since a file takes one length.
+
+    Raises:
+        RequestError: there is no such file.
+        CheckpointError: it is damaged, or no model of this kind.
+        EscTfError: there is no LiteRT.
+    """
+
+    any_length = False
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise RequestError(f"{path}: no such model; name a run directory or a model's file")
+        try:
+            self._classifier = TFLiteClassifier(path)
+        except ModelFileError as error:
+            raise CheckpointError(str(error)) from error
+        except MissingLibraryError as error:
+            raise EscTfError(str(error)) from error
+        self.label_names = self._classifier.label_names
+        self.other_threshold = self._classifier.facts.other_threshold
+        self.audio = AudioConfig(
+            sample_rate_hz=self._classifier.sample_rate_hz,
+            duration_s=self._classifier.duration_s,
+            **_read_card(path),
+        ).model_dump(mode="json")
+
+    def predict_on_batch(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Probabilities ``(batch, classes)`` of waveforms ``(batch, samples)`` of its length."""
+        rows = [self._classifier.classify(waveform) for waveform in inputs["waveform"]]
+        return {"probabilities": np.stack(rows)}
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    """How clips are padded and cut."""
+    for folder in list(path.absolute().parents)[:2]:
+        try:
+            heard = json.loads((folder / _CARD_FILE).read_text(encoding="utf-8"))["input"]
+            return {"pad": heard["shorter_clips"], "crop": heard["longer_clips"]}
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RequestError(
+                f"{folder / _CARD_FILE}: cannot be read as the card of {path.name} ({error}); "
+                "remove it or export the model again"
+            ) from None
+    return {"pad": "silence", "crop": "start"}
