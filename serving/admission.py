@@ -75,14 +75,14 @@ class WorkQueue:
         self,
         work: Callable[[], T],
         deadline: float | None = None,
-        gone: Awaitable[object] | None = None,
+        gone: Callable[[], Awaitable[object]] | None = None,
     ) -> T:
         """Do ``work`` in a thread, and wait for its result.
 
         Args:
             work: what to do; it should itself stop at the deadline if it can.
             deadline: in seconds of ``time.monotonic``; None: whenever it is done.
-            gone: is done once nobody waits for the result any more.
+            gone: what it returns is done once nobody waits for the result any more.
 
         Returns:
             What ``work`` returns.
@@ -90,12 +90,12 @@ class WorkQueue:
         Raises:
             ServingError: UNAVAILABLE, the queue is full; DEADLINE_EXCEEDED, it took too long. Work
                 that has a thread then still goes on to its end, and keeps its place until then.
-            ClientGoneError: ``gone`` was done first.
+            ClientGoneError: what ``gone`` returned was done first.
         """
         job = _Job(work, deadline)
         waiter = asyncio.wrap_future(self._submit(job))
         watched: set[asyncio.Future[Any]] = {waiter}
-        departure = asyncio.ensure_future(gone) if gone is not None else None
+        departure = asyncio.ensure_future(gone()) if gone is not None else None
         if departure is not None:
             watched.add(departure)
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())

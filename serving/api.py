@@ -147,7 +147,9 @@ class _Call:
             return await self._services.telling.run(tell, deadline)
         self.api = route.kind
         work = functools.partial(self._work, route, body, deadline)
-        return await self._services.work.run(work, deadline, _wait_until_gone(receive))
+        return await self._services.work.run(
+            work, deadline, functools.partial(_wait_until_gone, receive)
+        )
 
     def _tell(self, route: Route) -> bytes:
         manager = self._services.manager

@@ -159,14 +159,21 @@ class _Protocol(H11Protocol):
         super().data_received(data)
         if not _is_idle(self):
             self._forget_head()
-        elif self._head_timer is None:
+        else:
+            self._wait_for_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # The head of the next request may have begun to come before this one was answered.
+        if _is_idle(self) and self.conn.trailing_data[0] and not self.transport.is_closing():
             self._wait_for_head()
 
     def send_400_response(self, msg: str) -> None:
         self._answer_and_close(HTTPStatus.BAD_REQUEST, msg)
 
     def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.client_timeout_s, self._give_up_on_head)
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.client_timeout_s, self._give_up_on_head)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:

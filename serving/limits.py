@@ -109,6 +109,8 @@ class RequestLimits:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         body = _LimitedBody(receive, self._settings, self._pending)
+        headers = dict(scope["headers"])
+        refusal: RefusedError | None = None
         replying = False
 
         async def send_and_note(message: Message) -> None:
@@ -117,18 +119,20 @@ class RequestLimits:
             await send(message)
 
         try:
-            headers = dict(scope["headers"])
             body.check_length(headers.get(b"content-length"))
             await self._app(scope, body.receive, send_and_note)
-        except RefusedError as refusal:
-            self._metrics.count_refusal(refusal.reason)
+        except RefusedError as raised:
+            self._metrics.count_refusal(raised.reason)
             if replying:
                 raise
+            # Its traceback holds what has come of the body.
+            refusal = raised.with_traceback(None)
+        finally:
+            body.release()
+        if refusal is not None:
             scope["state"]["error"] = refusal.message
             linger = refusal.http_status != 408 and b"expect" not in headers
             await _refuse(refusal, body.discard if linger else None, send)
-        finally:
-            body.release()
 
 
 class _LimitedBody:

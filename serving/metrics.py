@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -22,13 +21,21 @@ from prometheus_client import (
 
 from serving.batching.scheduler import BatchRun
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
 _COUNT = ":tensorflow:serving:request_count"
-#: 10 µs times powers of 1.8, as in Serving's `servables/tensorflow/util.cc`.
-LATENCY_BUCKETS_US = tuple(10 * 1.8**power for power in range(33))
-_QUEUING_BUCKETS_US = tuple(100 * 1.2**power for power in range(52))
+
+
+def _make_buckets(scale: float, growth: float, count: int) -> tuple[float, ...]:
+    """Limits of Serving's exponential buckets, with the six digits that it prints."""
+    return tuple(float(f"{scale * growth**power:.6g}") for power in range(count))
+
+
+#: As in Serving's `servables/tensorflow/util.cc`.
+LATENCY_BUCKETS_US = _make_buckets(10, 1.8, 33)
+#: As in its `batching/batching_session.cc`.
+_QUEUING_BUCKETS_US = _make_buckets(100, 1.2, 52)
 _BATCH_THREADS = "model_server_batch_threads"
 
 
