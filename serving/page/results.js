@@ -35,6 +35,7 @@ export class Results {
     this.position.addEventListener("input", () => this.seek(Number(this.position.value)));
     for (const plot of [find("wave-plot"), find("mel-plot")]) this.seekByClick(plot);
     this.player.addEventListener("timeupdate", () => this.show(this.player.currentTime));
+    this.player.addEventListener("loadedmetadata", () => { this.player.currentTime = this.place; });
     this.player.addEventListener("play", () => this.follow());
     this.player.addEventListener("error", () => {
       if (!this.player.hasAttribute("src")) return;
@@ -91,7 +92,7 @@ export class Results {
     // Where the model is surest, which is what one wants to see first.
     const best = scores.classes[0].probabilities;
     const surest = best.indexOf(Math.max(...best));
-    this.show(scores.starts_s.length > 1 ? scores.middles[surest] : 0);
+    this.seek(this.isLong ? scores.middles[surest] : 0);
   }
 
   get best() {

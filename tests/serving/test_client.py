@@ -226,7 +226,7 @@ def test_versions_labels_and_names_are_in_the_path(
 def test_one_connection_and_one_question_for_labels(
     model: FakeModel, url: str, tmp_path: Path
 ) -> None:
-    paths = [write_tone(tmp_path / f"{peak}.wav", peak) for peak in (0.25, 0.5)]
+    paths = [write_tone(tmp_path / f"{peak}.wav", peak) for peak in (0.25, 0.75)]
     with ServingClient(url, token="secret") as client:
         found = [client.classify_file(path)[0].label for path in paths]
     assert found == ["quiet", "loud"]

@@ -157,7 +157,9 @@ class Page:
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(json.dumps(parameters["exceptionDetails"])[:1000])
         elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
-            self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url')}")
+            self.complaints.append(
+                f"{parameters['entry']['text']} {parameters['entry'].get('url')}"
+            )
         elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
             self.complaints.append(json.dumps(parameters["args"])[:1000])
         return answer

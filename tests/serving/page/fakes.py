@@ -38,7 +38,9 @@ def score_bands(waveform: np.ndarray) -> np.ndarray:
     power = np.square(np.abs(np.fft.rfft(waveform)))
     frequencies = np.fft.rfftfreq(waveform.shape[1], 1.0 / RATE_HZ)
     edges = list(zip(BAND_EDGES_HZ, BAND_EDGES_HZ[1:], strict=False))
-    bands = [power[:, (frequencies >= low) & (frequencies < high)].sum(axis=1) for low, high in edges]
+    bands = [
+        power[:, (frequencies >= low) & (frequencies < high)].sum(axis=1) for low, high in edges
+    ]
     energies = np.stack(bands, axis=1) + 1e-9
     return (energies / energies.sum(axis=1, keepdims=True)).astype(np.float32)
 
