@@ -161,11 +161,10 @@ def _measure_open_set(arguments: argparse.Namespace) -> int:
 
     with quiet_import():
         from esc_tf.evaluation.open_set import format_open_set
-        from esc_tf.tasks.classifier import load_classifier
         from esc_tf.training.open_set import find_runs, measure_model, measure_runs
 
     if arguments.model is not None:
-        model = load_classifier(arguments.model).fold_batch_norms()
+        model = _load_any(arguments.model)
         found = measure_model(model, hours=hours, threshold=arguments.other_below)
     else:
         found, _ = measure_runs(
@@ -228,6 +227,17 @@ def _measure_model(arguments: argparse.Namespace) -> int:
     scores = found.probabilities if groups is None else map_scores(found.probabilities, groups)
     _print_metrics(found.labels, scores, class_names, bad, arguments.json)
     return EXIT_DONE
+
+
+def _load_any(path: str) -> Any:
+    """A classifier, or a file for LiteRT in its place."""
+    if Path(path).suffix == ".tflite":
+        from esc_tf.litert_model import LiteRTModel
+
+        return LiteRTModel(path)
+    from esc_tf.tasks.classifier import load_classifier
+
+    return load_classifier(path).fold_batch_norms()
 
 
 def _hear(

@@ -17,6 +17,8 @@ from serving.waveforms import MissingLibraryError
 
 # What an export leaves beside its files, there or in the folder above.
 _CARD_FILE = "model_card.json"
+# The logarithm of 0 would be infinite.
+_SMALLEST_PROBABILITY = 1e-7
 
 
 class LiteRTModel:
@@ -32,6 +34,7 @@ class LiteRTModel:
     Attributes:
         label_names: name of each class, in the order of the probabilities.
         audio: the waveform format, an ``AudioConfig`` as a dict.
+        output_kind: ``softmax`` or ``sigmoid``.
         other_threshold: what no class of a sound that is `other` reaches; None: unknown.
         any_length: False, since a file takes one length.
 
@@ -55,24 +58,34 @@ class LiteRTModel:
             raise EscTfError(str(error)) from error
         self.label_names = self._classifier.label_names
         self.other_threshold = self._classifier.facts.other_threshold
+        self.output_kind, fitting = _read_card(path)
         self.audio = AudioConfig(
             sample_rate_hz=self._classifier.sample_rate_hz,
             duration_s=self._classifier.duration_s,
-            **_read_card(path),
+            **fitting,
         ).model_dump(mode="json")
 
     def predict_on_batch(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Probabilities ``(batch, classes)`` of waveforms ``(batch, samples)`` of its length."""
+        """Scores of waveforms ``(batch, samples)`` of its length.
+
+        Returns:
+            ``probabilities`` ``(batch, classes)``, and ``logits`` which these may have been made
+            of: the file's own ones are coarser.
+        """
         rows = [self._classifier.classify(waveform) for waveform in inputs["waveform"]]
-        return {"probabilities": np.stack(rows)}
+        probabilities = np.stack(rows)
+        p = np.clip(probabilities, _SMALLEST_PROBABILITY, 1.0 - _SMALLEST_PROBABILITY)
+        logits = np.log(p) - (np.log(1.0 - p) if self.output_kind == "sigmoid" else 0.0)
+        return {"probabilities": probabilities, "logits": logits}
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    """How clips are padded and cut."""
+def _read_card(path: Path) -> tuple[str, dict[str, Any]]:
+    """What the scores are, and how clips are padded and cut."""
     for folder in list(path.absolute().parents)[:2]:
         try:
-            heard = json.loads((folder / _CARD_FILE).read_text(encoding="utf-8"))["input"]
-            return {"pad": heard["shorter_clips"], "crop": heard["longer_clips"]}
+            card = json.loads((folder / _CARD_FILE).read_text(encoding="utf-8"))
+            heard = card["input"]
+            return card["scores"], {"pad": heard["shorter_clips"], "crop": heard["longer_clips"]}
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -80,4 +93,4 @@ def _read_card(path: Path) -> dict[str, Any]:
                 f"{folder / _CARD_FILE}: cannot be read as the card of {path.name} ({error}); "
                 "remove it or export the model again"
             ) from None
-    return {"pad": "silence", "crop": "start"}
+    return "softmax", {"pad": "silence", "crop": "start"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from esc_tf.command import quiet_import, run_command
@@ -12,6 +13,7 @@ from esc_tf.config import ExportConfig
 from esc_tf.errors import EXIT_DONE, RequestError
 from esc_tf.evaluate import recognize_layout
 from esc_tf.registry import look_up
+from esc_tf.shipped import find_shipped
 from esc_tf.training.termination import StopSignal
 from export.bundle import Bundle
 from export.formats import FORMATS
@@ -30,9 +32,13 @@ def build_parser() -> argparse.ArgumentParser:
         "is written and the command ends with 1. DIR gets saved_model/N/, tflite/*.tflite, "
         "labels.txt, model_card.json and verification.json, all in one step.",
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run-dir", metavar="DIR", help="a finished run")
-    what.add_argument("--model", metavar="FILE", help="a .keras file, imported ones too")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--run-dir", metavar="DIR", help="a finished run")
+    source.add_argument(
+        "--model",
+        metavar="FILE",
+        help="a .keras file, imported ones too (default: the package's own model)",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to be made")
     parser.add_argument(
         "--formats",
@@ -159,14 +165,19 @@ def _load_source(arguments: argparse.Namespace) -> ExportSource:
     options: dict[str, Any] = {}
     if arguments.data_root is not None:
         options["data"] = recognize_layout(arguments.data_root)
-    return load_source(
-        arguments.run_dir or arguments.model,
+    path, name = arguments.run_dir or arguments.model, None
+    if path is None:
+        shipped = find_shipped()
+        path, name = shipped.keras_file, shipped.name
+    source = load_source(
+        path,
         fold=arguments.fold,
         calibration_clips=arguments.calibration_clips,
         evaluation_clips=arguments.evaluation_clips,
         clip_seed=arguments.clip_seed,
         **options,
     )
+    return source if name is None else replace(source, name=name)
 
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
