@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from esc_tf.errors import RequestError
 from serving.batching.batcher import ServableBatcher
 from serving.batching.parameters import BatchingParameters, read_model_parameters
 from serving.batching.scheduler import BatchScheduler, ObserveBatch
@@ -287,13 +288,15 @@ class ModelManager:
                 stream.finish_unloads()
 
     def _load(self, model_name: str, version: int, folder: Path) -> Servable:
-        servable = self._load_version(model_name, version, folder)
-        if self._batching is not None and self._scheduler is not None:
-            parameters: BatchingParameters | None = self._batching
-            if self._batching_per_model:
+        parameters = self._batching
+        if parameters is not None and self._batching_per_model:
+            try:
                 parameters = read_model_parameters(folder)
-            if parameters is not None:
-                servable.batcher = ServableBatcher(self._scheduler, servable.execute, parameters)
+            except RequestError as error:
+                raise ServingError("INVALID_ARGUMENT", str(error)) from error
+        servable = self._load_version(model_name, version, folder)
+        if parameters is not None and self._scheduler is not None:
+            servable.batcher = ServableBatcher(self._scheduler, servable.execute, parameters)
         return servable
 
     def _has_work(self) -> bool:
