@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.errors import ServingError
-from serving.rest.binary import decode_base64_object, is_base64_object
+from serving.rest.binary import decode_base64_object
 from serving.rest.dtypes import JSON_TYPES, NUMPY_TYPES, find_limits, name_in_messages
 from serving.rest.json_text import describe
 from serving.rest.json_values import is_double, name_type, to_bytes
@@ -74,9 +74,10 @@ def try_regular_tensor(value: Any, spec: TensorSpec) -> Array | None:
         if min(values) < lowest or max(values) > highest:
             return None
     if dtype.kind == "O":
-        if not all(type(item) is str or is_base64_object(item) for item in values):
+        try:
+            values = [_convert_string(item) for item in values]
+        except ServingError:
             return None
-        values = [_convert_string(item) for item in values]
     return make_array(values, shape, spec)
 
 
