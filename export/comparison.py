@@ -13,8 +13,10 @@ from export.probes import Probes
 from export.reference import Reference
 from export.source import UNKNOWN_CLASS, ClipSet
 
-# Operators that no interpreter without TensorFlow has, or that mean variables were not frozen.
-FORBIDDEN_OPERATORS = ("custom:", "READ_VARIABLE", "VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE")
+# Operators that no interpreter without TensorFlow has, and those of variables: the network was not
+# frozen, and computes with whatever the interpreter starts them from.
+_CUSTOM = "custom:"
+_VARIABLES = ("READ_VARIABLE", "VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _FEATURES = "features"
 # A difference of so many times what a step of float32 in waveform and weights makes is no fault of
 # the file.
@@ -276,7 +278,7 @@ def measure_accuracy(logits: np.ndarray, clips: ClipSet) -> float | None:
 
 def _find_forbidden(operators: Mapping[str, int]) -> Iterator[str]:
     for name in operators:
-        if name.startswith(FORBIDDEN_OPERATORS):
-            yield (
-                f"holds the operator {name.removeprefix('custom:')}, which is none of TFLite's own"
-            )
+        if name.startswith(_CUSTOM):
+            yield f"holds the operator {name.removeprefix(_CUSTOM)}, which is none of TFLite's own"
+        if name in _VARIABLES:
+            yield f"holds the operator {name}, so that a weight was not made a constant"

@@ -170,6 +170,8 @@ def _load_run(
     split = read_split(run)
     kept = "test" if split["test"] else "validation"
     try:
+        if not split[kept]:
+            raise DataError("it kept none of them for a test or a validation")
         data_set = load_data_set(data_set_config, experiment.audio, experiment.seed)
         parts = {
             f"training part of {path.name}": _named(data_set, split["train"]),

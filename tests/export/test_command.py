@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 from unittest import mock
 
@@ -237,6 +238,29 @@ class BrokenTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("4 labels and its layer 'logits' has 3 outputs", errors)
         self.check_nothing_is_left()
+
+    def test_a_file_with_a_label_too_many(self) -> None:
+        model = build_tiny()
+        model.save(self.folder / "sound.keras")
+        path = self.folder / "model.keras"
+        with (
+            zipfile.ZipFile(self.folder / "sound.keras") as sound,
+            zipfile.ZipFile(path, "w") as broken,
+        ):
+            for name in sound.namelist():
+                content = sound.read(name)
+                if name == "config.json":
+                    config = json.loads(content)
+                    config["config"]["label_names"].append("one too many")
+                    content = json.dumps(config).encode()
+                broken.writestr(name, content)
+        (self.folder / "sound.keras").unlink()
+        code, _, errors = call(command, "--model", str(path), "--out", str(self.folder / "out"))
+        self.assertEqual(code, 1, msg=errors)
+        self.assertIn(f"{path}: cannot be loaded", errors)
+        self.assertIn("logits", errors)
+        self.assertLen(errors.splitlines(), 1)
+        self.assertEqual([item.name for item in self.folder.iterdir()], ["model.keras"])
 
     def test_an_operator_that_tflite_has_not(self) -> None:
         model = with_layer(build_tiny(), WithoutKernel(name="odd_layer"))

@@ -100,6 +100,16 @@ class RunTest(TrainedTonesCase):
         self.assertLen(source.calibration.names, 18)
         self.assertLen(source.evaluation.names, 2)
 
+    def test_a_run_that_kept_no_clips_to_test_on(self) -> None:
+        run = self.folder / "all trained on"
+        shutil.copytree(self.run_dir, run)
+        split = json.loads((run / "split.json").read_text())
+        everything = {"train": split["train"] + split["test"], "validation": [], "test": []}
+        (run / "split.json").write_text(json.dumps({**split, **everything}))
+        source, lines = load(run, calibration_clips=3, evaluation_clips=3)
+        self.assertFalse(source.evaluation.real)
+        self.assertIn("it kept none of them for a test or a validation", lines[0])
+
     def test_a_run_has_its_own_fold(self) -> None:
         with self.assertRaisesRegex(RequestError, "knows its own test fold"):
             load(self.run_dir, fold=2)

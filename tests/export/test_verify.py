@@ -236,7 +236,7 @@ class JudgeTest(tf.test.TestCase):
         self.assertEqual(
             problems,
             [
-                "holds the operator READ_VARIABLE, which is none of TFLite's own",
+                "holds the operator READ_VARIABLE, so that a weight was not made a constant",
                 "holds the operator FlexErf, which is none of TFLite's own",
             ],
         )
