@@ -18,7 +18,7 @@ from serving.batching.batcher import ServableBatcher
 from serving.batching.parameters import BatchingParameters, read_model_parameters
 from serving.batching.scheduler import BatchScheduler, ObserveBatch
 from serving.errors import ServingError
-from serving.models.config import DEFAULT_LOAD_OPTIONS, LoadOptions, ModelConfig, check_configs
+from serving.models.config import ModelConfig, check_configs
 from serving.models.labels import Labels, choose_labels, find_labelled
 from serving.models.servable import Servable
 from serving.models.states import VersionStatus
@@ -28,15 +28,10 @@ from serving.models.versions import choose_versions
 __all__ = ["ModelManager", "VersionStatus"]
 
 
-def _make_loader(options: LoadOptions) -> LoadVersion:
-    """Make what loads SavedModels; TensorFlow is imported when the first one is."""
+def _load_saved_model(model_name: str, version: int, folder: Path) -> Servable:
+    from serving.models.saved_model import load_servable  # TensorFlow comes with the first model
 
-    def load(model_name: str, version: int, folder: Path) -> Servable:
-        from serving.models.saved_model import load_servable
-
-        return load_servable(model_name, version, folder, options)
-
-    return load
+    return load_servable(model_name, version, folder)
 
 
 class ModelManager:
@@ -52,8 +47,7 @@ class ModelManager:
             that its files have changed.
         load_retry_interval_s: seconds between two tries.
         allow_labels_for_unavailable: let a label that is new name a version that is not AVAILABLE.
-        load_options: how SavedModels are loaded.
-        load: loads one version instead of SavedModels.
+        load: loads one version; by default any SavedModel with the tag ``serve``.
         observe_batch: is told of each batch that was run, for metrics.
         report: takes lines for the log.
 
@@ -71,8 +65,7 @@ class ModelManager:
         num_load_retries: int = 5,
         load_retry_interval_s: float = 60.0,
         allow_labels_for_unavailable: bool = False,
-        load_options: LoadOptions = DEFAULT_LOAD_OPTIONS,
-        load: LoadVersion | None = None,
+        load: LoadVersion = _load_saved_model,
         observe_batch: ObserveBatch | None = None,
         report: Callable[[str], object] = print,
     ) -> None:
@@ -83,7 +76,7 @@ class ModelManager:
         self._batching_per_model = batching_per_model
         self._retry = RetryPolicy(num_load_retries, load_retry_interval_s)
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
-        self._load_version = load or _make_loader(load_options)
+        self._load_version = load
         self._report = report
         self._scheduler = (
             BatchScheduler(batching.num_batch_threads, observe_batch) if batching else None

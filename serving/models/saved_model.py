@@ -240,6 +240,8 @@ def _translated(loading: bool = False) -> Iterator[None]:
         message = _EAGER_PREAMBLE.sub("", error.message)
         code = _CODES.get(error.error_code, "UNKNOWN")
         raise ServingError(code, _EAGER_OPERATION.sub("", message)) from error
+    except FileNotFoundError as error:
+        raise ServingError("NOT_FOUND", str(error)) from error
     except (TypeError, ValueError, OSError) as error:
         # Before the graph, such as an array that is no tensor; while loading, a damaged file.
         raise ServingError("DATA_LOSS" if loading else "INVALID_ARGUMENT", str(error)) from error
