@@ -4,9 +4,9 @@
 
 Both make 128 mel bands in dB (n_fft 2048, hop 512, 44.1 kHz, 5 s, top_db 80): librosa clip by
 clip, as it is meant to be used, ``LogMelSpectrogram`` in batches within a ``tf.function``, with
-either computation, op by op and compiled by XLA. Rounds of all contestants alternate, so that
-another load on the machine meets all of them, each after a pause and a round that does not count;
-the median round counts.
+each of its computations, op by op and compiled by XLA. Rounds of all contestants alternate, so
+that another load on the machine meets all of them, each after a pause and a round that does not
+count; the median round counts.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import tensorflow as tf
 from esc_tf.audio import read_clip, resample
 from esc_tf.errors import AudioError
 from esc_tf.frontends import LogMelSpectrogram
+from esc_tf.frontends.power_spectrogram import COMPUTATIONS
 
 RATE_HZ, NUM_SAMPLES = 44100, 220500
 MEL: dict[str, Any] = {"n_fft": 2048, "hop_length": 512, "n_mels": 128}
@@ -117,7 +118,7 @@ def measure(waveforms: np.ndarray, batch_size: int, num_rounds: int) -> list[dic
     contestants: dict[str, Callable[[], list[np.ndarray]]] = {
         "librosa": lambda: compute_with_librosa(waveforms)
     }
-    for computation in ("rfft", "dft_conv"):
+    for computation in COMPUTATIONS:
         for compiled in (False, True):
             name = f"{computation}, XLA" if compiled else computation
             contestants[name] = build_contestant(waveforms, computation, compiled, batch_size)
@@ -184,11 +185,12 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     print(f"{len(waveforms)} clips of 5 s ({source}), batches of {arguments.batch_size}")
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    print(f"{'':16}{'clips/s':>10}{'best':>10}{'x librosa':>11}{'max dB off':>12}")
+    width = max(len(row["name"]) for row in rows)
+    print(f"{'':{width}}{'clips/s':>10}{'best':>10}{'x librosa':>11}{'max dB off':>12}")
     for row in rows:
         print(
-            f"{row['name']:16}{row['clips_per_second']:10.1f}{row['best_clips_per_second']:10.1f}"
-            f"{row['times_librosa']:11.2f}{row['largest_difference_db']:12.1e}"
+            f"{row['name']:{width}}{row['clips_per_second']:10.1f}"
+            f"{row['best_clips_per_second']:10.1f}{row['times_librosa']:11.2f}{row['largest_difference_db']:12.1e}"
         )
     return 0
 

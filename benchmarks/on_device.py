@@ -1,12 +1,12 @@
 """Size and speed of .tflite files on this machine's CPU, front end and network apart.
 
-    python -m benchmarks.on_device FILE… [--clip SOUND] [--threads 1 2] [--rounds N] [--json]
+    python -m benchmarks.on_device [FILE…] [--clip SOUND] [--threads 1 2] [--rounds N] [--json]
 
 A FILE is a ``.tflite`` file, a folder below which some are (as ``python -m export`` writes it), or
 a ``.keras`` file, which is converted to each format first (with ranges from noise: good for its
-speed alone) and whose front end is also timed by each of its computations. Files of others are
-timed in the same run: ``yamnet.tflite@16000`` hears the same clip at its rate, in windows of its
-length side by side, without overlap.
+speed alone) and whose front end is also timed by each of its computations. Without any, that is
+an untrained mn04. Files of others are timed in the same run: ``yamnet.tflite@16000`` hears the same
+clip at its rate, in windows of its length side by side, without overlap.
 
 The clip of 5 s is heard again and again, in one interpreter for each number of threads, as on a
 device. Rounds of all files alternate, so that another load on the machine meets all of them; the
@@ -46,8 +46,9 @@ CLIP_S = 5.0
 BOUNDARY = "features"
 WHOLE, FRONT_END, NETWORK = "whole", "front end", "network"
 _RATE_HZ, _NOISE_CLIPS = 32_000, 8
-# A round lasts long enough to be measured.
-_SMALLEST_ROUND_S = 0.02
+_CONFIG = Path(__file__).parents[1] / "configs" / "experiment" / "mn04_esc10.yaml"
+_NUM_CLASSES = 50
+_SMALLEST_ROUND_S = 0.02  # long enough to be measured
 
 
 @dataclass
@@ -222,7 +223,9 @@ def find_contestants(text: str, rate_hz: int, clip: np.ndarray) -> Iterator[Cont
         given, file_rate = text, ""
     path = Path(given)
     if path.suffix == ".keras":
-        yield from convert_model(path, rate_hz, clip)
+        from esc_tf.tasks.classifier import load_classifier
+
+        yield from convert_model(path.stem, load_classifier(path), rate_hz, clip)
         return
     paths = sorted(path.rglob("*.tflite")) if path.is_dir() else [path]
     if not paths or not all(found.is_file() for found in paths):
@@ -235,30 +238,38 @@ def find_contestants(text: str, rate_hz: int, clip: np.ndarray) -> Iterator[Cont
         yield from make_contestants(found.stem, found.read_bytes(), known_hz, rate_hz, clip)
 
 
-def convert_model(path: Path, rate_hz: int, clip: np.ndarray) -> Iterator[Contestant]:
+def build_untrained() -> tuple[str, Any]:
+    """Name and model of an mn04 with the weights that a training starts from."""
+    from esc_tf.config import load_experiment
+    from esc_tf.tasks.classifier import build_classifier
+
+    labels = [f"class {number}" for number in range(_NUM_CLASSES)]
+    return "mn04_untrained", build_classifier(load_experiment(_CONFIG), labels)
+
+
+def convert_model(name: str, model: Any, rate_hz: int, clip: np.ndarray) -> Iterator[Contestant]:
     """A classifier in each format, and its front end alone by each of its computations."""
     from esc_tf.frontends import with_computation
     from esc_tf.frontends.power_spectrogram import COMPUTATIONS
-    from esc_tf.tasks.classifier import load_classifier
     from export.graphs import InferenceGraphs
     from export.tflite import KINDS, convert_tflite
 
-    graphs = InferenceGraphs(load_classifier(path))
+    graphs = InferenceGraphs(model)
     file_rate_hz = graphs.sample_rate_hz
     noise = np.random.default_rng(0).normal(0.0, 0.1, (_NOISE_CLIPS, graphs.num_samples))
     for kind in KINDS:
         content = convert_tflite(graphs, kind, noise.astype(np.float32))
-        yield from make_contestants(f"{path.stem}_{kind}", content, file_rate_hz, rate_hz, clip)
+        yield from make_contestants(f"{name}_{kind}", content, file_rate_hz, rate_hz, clip)
     windows = cut_windows(clip, rate_hz, file_rate_hz, graphs.num_samples)
     for computation in COMPUTATIONS:
         try:
             front_end = with_computation(graphs.model.front_end, computation)
             content = convert_front_end(front_end, graphs.num_samples)
-            alone = Contestant(path.stem, content, windows, f"{FRONT_END} by {computation}")
+            alone = Contestant(name, content, windows, f"{FRONT_END} by {computation}")
             Runner(alone, 1)
         except (EscTfError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            print(f"{path.stem}: no front end by {computation} ({reason})", file=sys.stderr)
+            print(f"{name}: no front end by {computation} ({reason})", file=sys.stderr)
             continue
         yield alone
 
@@ -352,7 +363,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.on_device", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help=".tflite[@RATE], folder or .keras")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help=".tflite[@RATE], folder or .keras; default: an untrained mn04",
+    )
     parser.add_argument("--clip", type=Path, metavar="SOUND", help="a sound file; default: a tone")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
@@ -367,7 +383,7 @@ def main(argv: list[str] | None = None) -> int:
         rate_hz, clip = read_clip(arguments.clip)
         contestants = [
             item for text in arguments.files for item in find_contestants(text, rate_hz, clip)
-        ]
+        ] or list(convert_model(*build_untrained(), rate_hz, clip))
         machine = describe_machine()
         race(contestants, arguments.threads, arguments.rounds)
     except (EscTfError, SoundError) as error:

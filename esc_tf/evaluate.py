@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from esc_tf.evaluation.predictions import Predictions
 
 _BATCH_SIZE = 32
+_ACCEPTED_SHARE = 0.95
+_HOURS, _MOST_HOURS = 1.0, 1000.0
+_OPEN_SET_OPTIONS = ("accept", "other_below", "hours")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,10 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m esc_tf.evaluate",
         description="Measure a trained run, or any model, on labelled clips. With a label map, a "
-        "model is measured on classes that it was never trained on.",
+        "model is measured on classes that it was never trained on. With --open-set, on sounds "
+        "that belong to no class.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run-dir", metavar="DIR", help="a finished run")
+    what.add_argument(
+        "--run-dir", metavar="DIR", help="a finished run; with --open-set a cross-validation, too"
+    )
     what.add_argument(
         "--model", metavar="FILE", help="a .keras file, to be measured on --data-root"
     )
@@ -68,6 +74,27 @@ def build_parser() -> argparse.ArgumentParser:
         "length (default: the model's own)",
     )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    outside = parser.add_argument_group(
+        "sounds of none of the classes",
+        "silence, noise, generated sounds and mixtures of them, window after window. Of runs, the "
+        "threshold below which a sound is called `other` is chosen by the clips of their test "
+        "folds, all together; a model has its own.",
+    )
+    outside.add_argument(
+        "--open-set", action="store_true", help="count false alarms an hour of such sounds"
+    )
+    outside.add_argument(
+        "--accept",
+        type=float,
+        metavar="SHARE",
+        help=f"share of the clips that must not be called `other` ({_ACCEPTED_SHARE:g})",
+    )
+    outside.add_argument(
+        "--other-below", type=float, metavar="P", help="with --model: the threshold to measure"
+    )
+    outside.add_argument(
+        "--hours", type=float, metavar="H", help=f"of each kind of sound ({_HOURS:g})"
+    )
     return parser
 
 
@@ -101,14 +128,54 @@ def recognize_layout(root: str) -> AnyDataConfig:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.open_set:
+        return _measure_open_set(arguments)
+    _refuse(arguments, _OPEN_SET_OPTIONS, "goes with --open-set; add it or leave it out")
     if arguments.model is not None:
         if arguments.data_root is None:
             raise RequestError("--model needs --data-root, a folder of labelled clips")
         return _measure_model(arguments)
-    for name in ("label_map", "duration"):
-        if getattr(arguments, name) is not None:
-            raise RequestError(f"--{name.replace('_', '-')} goes with --model; leave it out")
+    _refuse(arguments, ("label_map", "duration"), "goes with --model; leave it out")
     return _measure_run(arguments)
+
+
+def _refuse(arguments: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise RequestError(f"--{name.replace('_', '-')} {reason}")
+
+
+def _measure_open_set(arguments: argparse.Namespace) -> int:
+    _refuse(arguments, ("fold", "label_map", "duration"), "does not go with --open-set")
+    for name in ("accept", "other_below"):
+        share = getattr(arguments, name)
+        if share is not None and not 0.0 <= share <= 1.0:
+            raise RequestError(f"--{name.replace('_', '-')} must lie between 0 and 1")
+    hours = _HOURS if arguments.hours is None else arguments.hours
+    if not 0.0 < hours <= _MOST_HOURS:
+        raise RequestError(f"--hours must be above 0 and not above {_MOST_HOURS:g}")
+    if arguments.model is not None:
+        _refuse(arguments, ("accept", "data_root"), "goes with --run-dir; leave it out")
+    else:
+        _refuse(arguments, ("other_below",), "goes with --model; runs choose a threshold anew")
+
+    with quiet_import():
+        from esc_tf.evaluation.open_set import format_open_set
+        from esc_tf.training.open_set import find_runs, measure_model, measure_runs
+
+    if arguments.model is not None:
+        model = _load_any(arguments.model)
+        found = measure_model(model, hours=hours, threshold=arguments.other_below)
+    else:
+        found, _ = measure_runs(
+            find_runs(arguments.run_dir),
+            accepted_share=_ACCEPTED_SHARE if arguments.accept is None else arguments.accept,
+            hours=hours,
+            data_root=arguments.data_root,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+    print(json.dumps(found, allow_nan=False) if arguments.json else format_open_set(found))
+    return EXIT_DONE
 
 
 def _measure_run(arguments: argparse.Namespace) -> int:
@@ -160,6 +227,17 @@ def _measure_model(arguments: argparse.Namespace) -> int:
     scores = found.probabilities if groups is None else map_scores(found.probabilities, groups)
     _print_metrics(found.labels, scores, class_names, bad, arguments.json)
     return EXIT_DONE
+
+
+def _load_any(path: str) -> Any:
+    """A classifier, or a file for LiteRT in its place."""
+    if Path(path).suffix == ".tflite":
+        from esc_tf.litert_model import LiteRTModel
+
+        return LiteRTModel(path)
+    from esc_tf.tasks.classifier import load_classifier
+
+    return load_classifier(path).fold_batch_norms()
 
 
 def _hear(

@@ -1,4 +1,7 @@
-"""Name sounds: ``python -m esc_tf.predict --model PATH FILE… [--window S]``."""
+"""Name sounds: ``python -m esc_tf.predict FILE… [--model PATH] [--window S]``.
+
+The package's own model, and any other ``.tflite`` file, answers without TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from esc_tf.audio.reading import AUDIO_SUFFIXES
 from esc_tf.command import print_problems, quiet_import, run_command
 from esc_tf.config.label_map import LabelMap, load_label_map
 from esc_tf.errors import EXIT_BAD_REQUEST, EXIT_DONE, AudioError, RequestError
+from esc_tf.evaluation.open_set import OTHER, choose_label
+from esc_tf.shipped import find_shipped
 
 _TIMELINE_OPTIONS = ("hop", "out", "threshold", "force")
 
@@ -27,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
         "of a recording with a damaged end, what comes before is kept and the damage named.",
     )
     parser.add_argument(
-        "--model", required=True, metavar="PATH", help="a run directory or a .keras file"
+        "--model",
+        metavar="PATH",
+        help="a run directory, a .keras or a .tflite file (default: the package's own model)",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio files or folders of them")
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="labels to show (5)")
@@ -44,6 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds that clips are padded or cut to, for a model that takes any length "
         "(default: the model's own)",
+    )
+    parser.add_argument(
+        "--other-below",
+        type=float,
+        metavar="P",
+        help=f"call a sound `{OTHER}`, none of the classes, where none is as probable as this "
+        "(default: what the model was calibrated to; 0: never)",
     )
     timeline = parser.add_argument_group("recordings of any length")
     timeline.add_argument("--window", type=float, metavar="S", help="seconds heard at a time")
@@ -109,6 +123,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
     for name in ("top_k", "batch_size"):
         if getattr(arguments, name) < 1:
             raise RequestError(f"--{name.replace('_', '-')} must be 1 or more")
+    below = arguments.other_below
+    if below is not None and not 0.0 <= below <= 1.0:
+        raise RequestError("--other-below must lie between 0 and 1")
     if arguments.window is None:
         given = [name for name in _TIMELINE_OPTIONS if getattr(arguments, name) is not None]
         if given:
@@ -124,17 +141,43 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise RequestError("--threshold must lie between 0 and 1")
 
 
+def _load_model(arguments: argparse.Namespace) -> Any:
+    """What ``hear_clips`` and ``score_recording`` ask: a classifier, or a file for LiteRT."""
+    path = arguments.model
+    if path is None:
+        shipped = find_shipped()
+        # The file for LiteRT takes clips of one length.
+        path = shipped.tflite_file if arguments.duration is None else shipped.keras_file
+    if Path(path).suffix == ".tflite":
+        from esc_tf.litert_model import LiteRTModel
+
+        return LiteRTModel(path)
+    with quiet_import():
+        from esc_tf.tasks.classifier import load_classifier
+
+    return load_classifier(path).fold_batch_norms()
+
+
+def _find_threshold(
+    arguments: argparse.Namespace, model: Any, label_map: LabelMap | None
+) -> float | None:
+    """Below which probability a sound is `other`."""
+    if arguments.other_below is not None:
+        return arguments.other_below
+    # The model's own is for its own classes.
+    return model.other_threshold if label_map is None else None
+
+
 def _predict_clips(
     arguments: argparse.Namespace, paths: Sequence[Path], label_map: LabelMap | None
 ) -> int:
     from tqdm import tqdm
 
-    with quiet_import():
-        from esc_tf.evaluation.heard_clips import choose_length, hear_clips
-        from esc_tf.evaluation.label_mapping import map_scores
-        from esc_tf.tasks.classifier import load_classifier
+    from esc_tf.evaluation.heard_clips import choose_length, hear_clips
+    from esc_tf.evaluation.label_mapping import map_scores
 
-    model = load_classifier(arguments.model).fold_batch_norms()
+    model = _load_model(arguments)
+    threshold = _find_threshold(arguments, model, label_map)
     label_names: Sequence[str] = model.label_names
     groups = None
     if label_map is not None:
@@ -160,11 +203,14 @@ def _predict_clips(
         if groups is not None:
             scores = map_scores(scores, groups)
         ranked = rank_labels(scores, label_names, arguments.top_k)
+        label = choose_label(scores, label_names, threshold)
         if arguments.json:
-            line = {"file": str(path), "predictions": ranked, **result.change}
+            line = {"file": str(path), "label": label, "predictions": ranked, **result.change}
             _print_line(shown, json.dumps(line))
         else:
             rows = [f"  {item['score']:7.2%}  {item['label']}" for item in ranked]
+            if label == OTHER:
+                rows.insert(0, f"  {label}: no class reaches {threshold:.2%}")
             _print_line(shown, "\n".join([f"{path}{result.describe_change()}", *rows]))
     return code
 
@@ -176,12 +222,11 @@ def _predict_recordings(
     hop_s = arguments.window if arguments.hop is None else arguments.hop
     threshold = 0.3 if arguments.threshold is None else arguments.threshold
 
-    with quiet_import():
-        from esc_tf.evaluation.timeline import results, scoring
-        from esc_tf.tasks.classifier import load_classifier
+    from esc_tf.evaluation.timeline import results, scoring
 
     targets = results.plan_results(paths, folder, bool(arguments.force))
-    model = load_classifier(arguments.model).fold_batch_norms()
+    model = _load_model(arguments)
+    other_below = _find_threshold(arguments, model, label_map)
     scoring.check_windows(model, arguments.window, hop_s)
     groups = None if label_map is None else label_map.find_labels(model.label_names)
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,6 +243,7 @@ def _predict_recordings(
                     batch_size=arguments.batch_size,
                     label_names=None if label_map is None else label_map.class_names,
                     groups=groups,
+                    other_threshold=other_below,
                     folder=folder,
                     report_heard=bar.show,
                 ) as timeline,

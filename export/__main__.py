@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from esc_tf.command import quiet_import, run_command
+from esc_tf.config import ExportConfig
 from esc_tf.errors import EXIT_DONE, RequestError
 from esc_tf.evaluate import recognize_layout
 from esc_tf.registry import look_up
+from esc_tf.shipped import find_shipped
 from esc_tf.training.termination import StopSignal
 from export.bundle import Bundle
 from export.formats import FORMATS
@@ -29,9 +32,13 @@ def build_parser() -> argparse.ArgumentParser:
         "is written and the command ends with 1. DIR gets saved_model/N/, tflite/*.tflite, "
         "labels.txt, model_card.json and verification.json, all in one step.",
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run-dir", metavar="DIR", help="a finished run")
-    what.add_argument("--model", metavar="FILE", help="a .keras file, imported ones too")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--run-dir", metavar="DIR", help="a finished run")
+    source.add_argument(
+        "--model",
+        metavar="FILE",
+        help="a .keras file, imported ones too (default: the package's own model)",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to be made")
     parser.add_argument(
         "--formats",
@@ -46,12 +53,19 @@ def build_parser() -> argparse.ArgumentParser:
         "them, e.g. block5,se4, or all",
     )
     parser.add_argument(
-        "--version", type=int, default=1, metavar="N", help="of the SavedModel and the files (1)"
+        "--version",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of the SavedModel, whose folder saved_model/N it is (TensorFlow Serving serves the "
+        "highest), and of the files, which say it in their metadata (1)",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an export; other versions of its SavedModel stay",
+        help="replace an export that is in DIR, in one step and only once the new one has passed: "
+        "all files, and version N of the SavedModel; its other versions stay if saved_model is "
+        "among --formats, and go with the rest if not",
     )
     clips = parser.add_argument_group("clips to calibrate integer formats and to verify all")
     clips.add_argument(
@@ -67,12 +81,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="with --model: verify with this fold of --data-root, calibrate with the others "
         "(default: the last)",
     )
-    clips.add_argument(
-        "--calibration-clips", type=int, default=128, metavar="N", help="at most so many (128)"
-    )
-    clips.add_argument(
-        "--evaluation-clips", type=int, default=400, metavar="N", help="at most so many (400)"
-    )
+    default = ExportConfig()
+    for option, metavar, what, value in (
+        ("--calibration-clips", "N", "at most so many", default.calibration_clips),
+        ("--evaluation-clips", "N", "at most so many", default.evaluation_clips),
+        ("--clip-seed", "SEED", "which of each class", default.clip_seed),
+    ):
+        clips.add_argument(
+            option,
+            type=int,
+            metavar=metavar,
+            help=f"{what} (default: the run's section `export`, else {value})",
+        )
     clips.add_argument(
         "--min-agreement",
         type=float,
@@ -145,19 +165,27 @@ def _load_source(arguments: argparse.Namespace) -> ExportSource:
     options: dict[str, Any] = {}
     if arguments.data_root is not None:
         options["data"] = recognize_layout(arguments.data_root)
-    return load_source(
-        arguments.run_dir or arguments.model,
+    path, name = arguments.run_dir or arguments.model, None
+    if path is None:
+        shipped = find_shipped()
+        path, name = shipped.keras_file, shipped.name
+    source = load_source(
+        path,
         fold=arguments.fold,
         calibration_clips=arguments.calibration_clips,
         evaluation_clips=arguments.evaluation_clips,
+        clip_seed=arguments.clip_seed,
         **options,
     )
+    return source if name is None else replace(source, name=name)
 
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
-    for name in ("version", "calibration_clips", "evaluation_clips"):
-        if getattr(arguments, name) < 1:
-            raise RequestError(f"--{name.replace('_', '-')} must be 1 or more")
+    smallest = {"version": 1, "calibration_clips": 1, "evaluation_clips": 1, "clip_seed": 0}
+    for name, limit in smallest.items():
+        value = getattr(arguments, name)
+        if value is not None and value < limit:
+            raise RequestError(f"--{name.replace('_', '-')} must be {limit} or more")
     share = arguments.min_agreement
     if share is not None and not 0.0 < share <= 1.0:
         raise RequestError("--min-agreement must lie above 0 and not above 1")

@@ -13,10 +13,13 @@ from export.probes import Probes
 from export.reference import Reference
 from export.source import UNKNOWN_CLASS, ClipSet
 
-# Operators that no interpreter without TensorFlow has, or that mean variables were not frozen.
-FORBIDDEN_OPERATORS = ("custom:", "READ_VARIABLE", "VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE")
+# Operators that no interpreter without TensorFlow has, and those of variables: the network was not
+# frozen, and computes with whatever the interpreter starts them from.
+_CUSTOM = "custom:"
+_VARIABLES = ("READ_VARIABLE", "VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _FEATURES = "features"
-# A difference of so many times what rounding the waveform itself makes is no fault of the file.
+# A difference of so many times what a step of float32 in waveform and weights makes is no fault of
+# the file.
 SENSITIVITY_FACTOR = 2.0
 
 
@@ -117,6 +120,7 @@ class Judge:
                 entry["relative_error_of_probes"] = dict(zip(names, errors.tolist(), strict=True))
             if part == "evaluation":
                 entry["relative_error_of_clips"] = float(relative_errors([found], [wanted])[0])
+                entry["relative_error_of_worst_clip"] = float(errors.max())
             yield from self._judge_errors(
                 entry, "logits", errors, names, self.reference.sounds[part], tolerance.logits
             )
@@ -132,7 +136,7 @@ class Judge:
         waveforms: np.ndarray,
         limit: float | None,
     ) -> Iterator[str]:
-        """The largest error above the limit that the sound itself does not explain."""
+        """The largest error above the limit that rounding does not explain."""
         if limit is None:
             return
         for row in np.argsort(-errors):
@@ -274,7 +278,7 @@ def measure_accuracy(logits: np.ndarray, clips: ClipSet) -> float | None:
 
 def _find_forbidden(operators: Mapping[str, int]) -> Iterator[str]:
     for name in operators:
-        if name.startswith(FORBIDDEN_OPERATORS):
-            yield (
-                f"holds the operator {name.removeprefix('custom:')}, which is none of TFLite's own"
-            )
+        if name.startswith(_CUSTOM):
+            yield f"holds the operator {name.removeprefix(_CUSTOM)}, which is none of TFLite's own"
+        if name in _VARIABLES:
+            yield f"holds the operator {name}, so that a weight was not made a constant"

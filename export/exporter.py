@@ -120,6 +120,13 @@ def _verify(
     verification = verifier.verify(artefacts, report)
     path = source.path / "model.keras" if source.path.is_dir() else source.path
     verification["model"]["sha256"] = digest_file(path)
+    clips = source.calibration
+    verification["calibration"] = {
+        "clips": len(clips.names),
+        "from": clips.origin,
+        "generated": not clips.real,
+        "seed": source.clip_seed,
+    }
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {
@@ -212,6 +219,7 @@ def _write_tflite(
         licence=text.licence or "",
         channels=NUM_CHANNELS,
         front_end=model.front_end.get_config() if name in TAKE_FEATURES else None,
+        other_threshold=model.other_threshold,
     )
     path = staging / TFLITE / f"{source.name}_{kind}.tflite"
     path.parent.mkdir(exist_ok=True)

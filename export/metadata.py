@@ -23,7 +23,8 @@ from flatbuffers.table import Table
 
 from esc_tf.errors import ExportError
 
-SCORES = ("probabilities", "logits")
+PROBABILITIES = "probabilities"
+SCORES = (PROBABILITIES, "logits")
 LABELS_FILE = "labels.txt"
 WAVEFORM = "waveform"
 METADATA_NAME = "TFLITE_METADATA"
@@ -32,6 +33,7 @@ _FILE_IDENTIFIER = b"M001"
 # Of the schema's version that has AudioProperties.
 _MIN_PARSER_VERSION = "1.3.0"
 _FEATURE_PROPERTIES, _AUDIO_PROPERTIES = 1, 4  # members of the union ContentProperties
+_SCORE_THRESHOLDING = 3  # of the union ProcessUnitOptions
 _TENSOR_AXIS_LABELS = 2  # of the enumeration AssociatedFileType
 # Equal files for equal models, whenever they are made.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -58,6 +60,8 @@ class ModelFacts:
         licence: under which licence it may be used; "" if that is not said.
         channels: of the waveform.
         front_end: for files of features: the settings of the front end that makes them.
+        other_threshold: a sound of which no class is as probable as this is none of them; MediaPipe
+            leaves lower probabilities out; None: not calibrated.
     """
 
     name: str
@@ -69,6 +73,7 @@ class ModelFacts:
     licence: str = ""
     channels: int = 1
     front_end: Mapping[str, Any] | None = None
+    other_threshold: float | None = None
 
 
 def add_metadata(content: bytes, facts: ModelFacts) -> bytes:
@@ -105,7 +110,7 @@ def add_metadata(content: bytes, facts: ModelFacts) -> bytes:
     for index in graph.outputs:
         if names[index] in SCORES:
             _check_label_count(graph.tensors[index].shape, facts.label_names, names[index])
-        outputs.append(_describe_output(names[index]))
+        outputs.append(_describe_output(names[index], facts))
 
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(_encode(_describe_model(facts, inputs, outputs)), np.uint8)
@@ -149,7 +154,18 @@ def read_metadata(content: bytes) -> ModelFacts:
         sample_rate_hz=_read_number(properties, 0) if is_audio else None,
         channels=_read_number(properties, 1) if is_audio else 1,
         front_end=None if is_audio else json.loads(_read_text(tensor, 1)),
+        other_threshold=_read_threshold(_follow_vector(graph, 3)),
     )
+
+
+def _read_threshold(outputs: Sequence[Table]) -> float | None:
+    for output in outputs:
+        for unit in _follow_vector(output, 4):
+            if _read_number(unit, 0, number_types.Uint8Flags) == _SCORE_THRESHOLDING:
+                options = _follow(unit, 1)
+                place = options.Offset(_offset(0))
+                return float(options.Get(number_types.Float32Flags, place + options.Pos))
+    return None
 
 
 # --- what is written: field number → value, as the schema counts the fields
@@ -157,8 +173,8 @@ def read_metadata(content: bytes) -> ModelFacts:
 
 @dataclass(frozen=True)
 class _Number:
-    value: int
-    is_byte: bool = False
+    value: float
+    kind: str = "Uint32"
 
 
 def _describe_model(facts: ModelFacts, inputs: list[Any], outputs: list[Any]) -> dict[int, Any]:
@@ -176,18 +192,22 @@ def _describe_model(facts: ModelFacts, inputs: list[Any], outputs: list[Any]) ->
 def _describe_input(name: str, facts: ModelFacts) -> dict[int, Any]:
     if name == WAVEFORM:
         rate_hz, channels = _Number(facts.sample_rate_hz or 0), _Number(facts.channels)
-        content = {0: _Number(_AUDIO_PROPERTIES, is_byte=True), 1: {0: rate_hz, 1: channels}}
+        content = {0: _Number(_AUDIO_PROPERTIES, "Uint8"), 1: {0: rate_hz, 1: channels}}
         return {0: name, 1: _DESCRIPTIONS[name], 3: content}
-    content = {0: _Number(_FEATURE_PROPERTIES, is_byte=True), 1: {}}
+    content = {0: _Number(_FEATURE_PROPERTIES, "Uint8"), 1: {}}
     return {0: name, 1: json.dumps(dict(facts.front_end or {})), 3: content}
 
 
-def _describe_output(name: str) -> dict[int, Any]:
-    content = {0: _Number(_FEATURE_PROPERTIES, is_byte=True), 1: {}}
+def _describe_output(name: str, facts: ModelFacts) -> dict[int, Any]:
+    content = {0: _Number(_FEATURE_PROPERTIES, "Uint8"), 1: {}}
     if name not in SCORES:
         return {0: name, 1: f"Activation {name}, inside the network.", 3: content}
-    labels = {0: LABELS_FILE, 1: "One class a line.", 2: _Number(_TENSOR_AXIS_LABELS, is_byte=True)}
-    return {0: name, 1: _DESCRIPTIONS[name], 3: content, 6: [labels]}
+    labels = {0: LABELS_FILE, 1: "One class a line.", 2: _Number(_TENSOR_AXIS_LABELS, "Uint8")}
+    described = {0: name, 1: _DESCRIPTIONS[name], 3: content, 6: [labels]}
+    if name == PROBABILITIES and facts.other_threshold is not None:
+        options = {0: _Number(facts.other_threshold, "Float32")}
+        described[4] = [{0: _Number(_SCORE_THRESHOLDING, "Uint8"), 1: options}]
+    return described
 
 
 def _check_label_count(shape: Sequence[int], labels: Sequence[str], name: str) -> None:
@@ -210,10 +230,8 @@ def _add_table(builder: flatbuffers.Builder, fields: dict[int, Any]) -> int:
     for slot, value in fields.items():
         if not isinstance(value, _Number):
             builder.PrependUOffsetTRelativeSlot(slot, places[slot], 0)
-        elif value.is_byte:
-            builder.PrependUint8Slot(slot, value.value, 0)
         else:
-            builder.PrependUint32Slot(slot, value.value, 0)
+            getattr(builder, f"Prepend{value.kind}Slot")(slot, value.value, 0)
     return builder.EndObject()
 
 

@@ -78,6 +78,7 @@ def build_model_card(
         "exported_by": {"esc_tf": esc_tf.__version__, "commit": find_commit()},
         "labels": list(model.label_names),
         "scores": model.output_kind,
+        "other_threshold": model.other_threshold,
         "input": {
             "sample_rate_hz": audio["sample_rate_hz"],
             "channels": NUM_CHANNELS,

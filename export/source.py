@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from esc_tf.config import AnyDataConfig, AudioConfig, Experiment, SyntheticDataConfig
+from esc_tf.config import (
+    AnyDataConfig,
+    AudioConfig,
+    Experiment,
+    ExportConfig,
+    SyntheticDataConfig,
+)
 from esc_tf.data import (
     CachedClip,
     DataSet,
@@ -63,6 +69,7 @@ class ExportSource:
         name: of the experiment or of the file; the artefacts' names begin with it.
         calibration: clips for the ranges of integer formats, none of them among ``evaluation``.
         evaluation: clips for agreement and accuracy.
+        clip_seed: by which both were drawn.
         experiment: the run's configuration; None for a file.
         facts: what ``resolved.yaml`` says beside the configuration.
         metrics: what ``metrics.json`` says.
@@ -73,6 +80,7 @@ class ExportSource:
     name: str
     calibration: ClipSet
     evaluation: ClipSet
+    clip_seed: int = 0
     experiment: Experiment | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -83,8 +91,9 @@ def load_source(
     *,
     data: AnyDataConfig | None = None,
     fold: int | None = None,
-    calibration_clips: int = 128,
-    evaluation_clips: int = 400,
+    calibration_clips: int | None = None,
+    evaluation_clips: int | None = None,
+    clip_seed: int | None = None,
     report: Callable[[str], object] = print,
 ) -> ExportSource:
     """Load a model and clips for it.
@@ -97,8 +106,10 @@ def load_source(
         path: a run directory or a ``.keras`` file.
         data: labelled clips; of a run, which knows its own, the ``root`` alone: where they are now.
         fold: the fold of ``data`` that evaluates a ``.keras`` file; None: the last.
-        calibration_clips: at most so many, spread over the classes.
+        calibration_clips: at most so many, spread over the classes; None, as for the next two:
+            what the run's ``export`` section says, and of a file that section's default.
         evaluation_clips: at most so many, spread over the classes.
+        clip_seed: which clips of each class these are.
         report: takes lines for the user.
 
     Raises:
@@ -108,11 +119,17 @@ def load_source(
     """
     path = Path(path)
     model = load_classifier(path)
-    wanted = calibration_clips, evaluation_clips
+    given = {
+        "calibration_clips": calibration_clips,
+        "evaluation_clips": evaluation_clips,
+        "clip_seed": clip_seed,
+    }
+    options = {key: value for key, value in given.items() if value is not None}
     if path.is_dir():
         if fold is not None:
             raise RequestError("--fold: a run knows its own test fold; leave it out")
-        return _load_run(path, model, data, wanted, report)
+        return _load_run(path, model, data, options, report)
+    wanted = ExportConfig(**options)
     audio = AudioConfig.model_validate(model.audio)
     if data is not None:
         parts = _divide_folds(load_data_set(data, audio, _SEED), fold)
@@ -125,18 +142,21 @@ def load_source(
             "agreement is measured on others of them"
         )
         calibration, evaluation = _generate_parts(audio, model, wanted)
-    return ExportSource(model, path, _clean_name(path.stem), calibration, evaluation)
+    return ExportSource(
+        model, path, _clean_name(path.stem), calibration, evaluation, wanted.clip_seed
+    )
 
 
 def _load_run(
     path: Path,
     model: Classifier,
     data: AnyDataConfig | None,
-    wanted: tuple[int, int],
+    options: Mapping[str, int],
     report: Callable[[str], object],
 ) -> ExportSource:
     run = RunDirectory(path)
     experiment, facts = run.read_resolved()
+    wanted = experiment.export.model_copy(update=options)
     metrics = _read_metrics(path)
     data_set_config = experiment.data
     if data is not None:
@@ -150,6 +170,8 @@ def _load_run(
     split = read_split(run)
     kept = "test" if split["test"] else "validation"
     try:
+        if not split[kept]:
+            raise DataError("it kept none of them for a test or a validation")
         data_set = load_data_set(data_set_config, experiment.audio, experiment.seed)
         parts = {
             f"training part of {path.name}": _named(data_set, split["train"]),
@@ -174,6 +196,7 @@ def _load_run(
         _clean_name(experiment.name),
         calibration,
         evaluation,
+        wanted.clip_seed,
         experiment,
         facts,
         metrics,
@@ -223,7 +246,7 @@ def _divide_folds(data_set: DataSet, fold: int | None) -> dict[str, DataSet]:
 
 
 def _generate_parts(
-    audio: AudioConfig, model: Classifier, wanted: tuple[int, int]
+    audio: AudioConfig, model: Classifier, wanted: ExportConfig
 ) -> tuple[ClipSet, ClipSet]:
     config = SyntheticDataConfig(
         name="synthetic", clips_per_class_and_fold=_GENERATED_CLIPS_PER_CLASS
@@ -244,13 +267,14 @@ def _read_parts(
     audio: AudioConfig,
     parts: Mapping[str, DataSet],
     model: Classifier,
-    wanted: Sequence[int],
+    wanted: ExportConfig,
     real: bool = True,
 ) -> tuple[ClipSet, ClipSet]:
     """Two sets of clips: decoded where that has not been done, and brought to one length."""
+    counts = wanted.calibration_clips, wanted.evaluation_clips
     chosen = {
-        title: choose_evenly(part.records, count)
-        for (title, part), count in zip(parts.items(), wanted, strict=True)
+        title: choose_evenly(part.records, count, wanted.clip_seed)
+        for (title, part), count in zip(parts.items(), counts, strict=True)
     }
     if "on_bad_file" in type(config).model_fields:
         config = config.model_copy(update={"on_bad_file": "skip"})
@@ -272,22 +296,17 @@ def _read_parts(
     return first, second
 
 
-def choose_evenly(records: Sequence[Record], count: int) -> list[Record]:
+def choose_evenly(records: Sequence[Record], count: int, seed: int) -> list[Record]:
     """At most ``count`` records: one of each class, then a second of each, and so on.
 
-    The same of the same records, whatever their order; drawn within each class.
-
-    Raises:
-        DataError: ``count`` is below 1.
+    The same of the same records, whatever their order; drawn within each class by ``seed``.
     """
-    if count < 1:
-        raise DataError("at least one clip is needed to calibrate with and one to verify with")
     classes: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.clip_id):
         classes.setdefault(record.label_name, []).append(record)
     ranked = []
     for name in sorted(classes):
-        order = np.random.default_rng([_SEED, 0xE49]).permutation(len(classes[name]))
+        order = np.random.default_rng([seed, 0xE49]).permutation(len(classes[name]))
         ranked += [(rank, classes[name][place]) for rank, place in enumerate(order)]
     ranked.sort(key=lambda item: item[0])
     return [record for _, record in ranked[:count]]

@@ -3,7 +3,7 @@
 What must hold is in ``export.formats``: all numbers finite; logits of SavedModel and float32
 TFLite within 1e-5 of their norm, of float16 within 1e-2; of the other formats the first class of
 at least 99 % of the evaluation clips. A difference of twice what the model's own answer to a sound
-moves, when the sound is rounded as float32 rounds, is passed and said: no computation is nearer.
+moves, when sound and weights move by a step of float32, is passed and said: rounding does as much.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def format_table(verification: Mapping[str, Any]) -> str:
         problems += [f"{name}: {problem}" for problem in entry["problems"]]
         notes += [
             f"{name}: {item['of']}: {item['relative_error']:.1e} off for {item['sound']}, which "
-            f"rounding that sound to float32 explains (up to {item['allowed']:.1e})"
+            f"rounding in float32 explains (up to {item['allowed']:.1e})"
             for item in entry.get("explained_by_rounding", [])
         ]
     return "\n".join([*lines, *notes, *problems])

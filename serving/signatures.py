@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from serving.errors import ServingError
 
 #: The signature that a request without ``signature_name`` means.
 DEFAULT_SIGNATURE_NAME = "serving_default"
@@ -41,3 +43,37 @@ class Signature:
     method_name: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+
+
+def check_input_names(signature: Signature, names: Collection[str]) -> None:
+    """Checks that a request has the inputs of a signature, by their names.
+
+    Args:
+        signature: what is called.
+        names: inputs of the request.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT in TensorFlow Serving's words when there are too many, too
+            few, or others.
+    """
+    required = set(signature.inputs)
+    given = set(names)
+    if len(given) != len(required):
+        raise ServingError(
+            "INVALID_ARGUMENT",
+            f"input size does not match signature: {len(given)}!={len(required)} "
+            f"len({_join(given)}) != len({_join(required)}). "
+            f"Sent extra: {_join(given - required)}. "
+            f"Missing but required: {_join(required - given)}.",
+        )
+    for alias in sorted(required - given):
+        raise ServingError(
+            "INVALID_ARGUMENT",
+            f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found "
+            "in request and no default value provided. Inputs expected to be in the request "
+            f"{_join(given)}, or default input alias set: ",
+        )
+
+
+def _join(names: Collection[str]) -> str:
+    return f"{{{','.join(sorted(names))}}}"

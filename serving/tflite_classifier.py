@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.tflite_facts import ModelFacts, ModelFileError, read_facts
+from serving.tflite_facts import OTHER, ModelFacts, ModelFileError, read_facts
 from serving.waveforms import (
     MissingLibraryError,
     RingBuffer,
@@ -231,6 +231,10 @@ class TFLiteClassifier:
         order = np.argsort(-probabilities, kind="stable")[:count]
         return [(self.label_names[i], float(probabilities[i])) for i in order]
 
+    def choose_label(self, probabilities: np.ndarray) -> str:
+        """The likeliest label, or ``other`` where the model's file calls none likely enough."""
+        return self.facts.choose_label(probabilities)
+
     def _check_shapes(self, path: str) -> int:
         """The length of the input, of a file whose outputs fit its labels."""
         if _PROBABILITIES not in self._signatures.get(_SIGNATURE, {}).get("outputs", ()):
@@ -359,8 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in arguments.files:
         try:
             for result in _hear_file(classifier, path, arguments.hop, arguments.smoothing):
-                best = classifier.name_best(result.probabilities, arguments.top_k)
-                print(_format(path, result.end_s, best, arguments.json, arguments.hop), flush=True)
+                print(_format(path, classifier, result, arguments), flush=True)
         except (ValueError, MissingLibraryError) as error:
             print(f"error: {error}", file=sys.stderr)
             code = 2
@@ -378,14 +381,17 @@ def _hear_file(
 
 
 def _format(
-    path: str, end_s: float, best: list[tuple[str, float]], as_json: bool, hop_s: float | None
+    path: str, classifier: TFLiteClassifier, result: StreamResult, arguments: argparse.Namespace
 ) -> str:
-    if as_json:
-        labels = [{"label": label, "probability": value} for label, value in best]
-        times = {} if hop_s is None else {"end_s": end_s}
-        return json.dumps({"file": path, **times, "labels": labels})
-    time = "" if hop_s is None else f" {end_s:.1f} s"
-    return f"{path}{time}: " + ", ".join(f"{label} {value:.3f}" for label, value in best)
+    best = classifier.name_best(result.probabilities, arguments.top_k)
+    label, whole = classifier.choose_label(result.probabilities), arguments.hop is None
+    if arguments.json:
+        labels = [{"label": name, "probability": value} for name, value in best]
+        times = {} if whole else {"end_s": result.end_s}
+        return json.dumps({"file": path, **times, "label": label, "labels": labels})
+    time = "" if whole else f" {result.end_s:.1f} s"
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in best)
+    return f"{path}{time}: " + (f"{label} ({scores})" if label == OTHER else scores)
 
 
 if __name__ == "__main__":

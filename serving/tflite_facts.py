@@ -14,11 +14,15 @@ import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _TFLITE_IDENTIFIER = b"TFL3"
 _METADATA_NAME = "TFLITE_METADATA"
 _AUDIO_PROPERTIES = 4  # of the union ContentProperties
+_SCORE_THRESHOLDING = 3  # of the union ProcessUnitOptions
 _LABEL_SUFFIX = ".txt"
+OTHER = "other"
+"""The label of a sound that is none of a model's classes."""
 _EXPORT_AGAIN = "export the model again with `python -m export`"
 
 
@@ -38,6 +42,8 @@ class ModelFacts:
         licence: under which licence it may be used.
         label_names: name of each class, in the order of the scores.
         sample_rate_hz: rate of the waveform.
+        other_threshold: a sound of which no class is as probable as this is none of them; None:
+            the file does not say.
     """
 
     name: str
@@ -47,6 +53,19 @@ class ModelFacts:
     licence: str
     label_names: tuple[str, ...]
     sample_rate_hz: int
+    other_threshold: float | None = None
+
+    def choose_label(self, probabilities: Any) -> str:
+        """The likeliest label of probabilities ``(classes,)``, or ``other`` where none is likely.
+
+        >>> facts = ModelFacts("", "", "", "", "", ("dog", "rain"), 16000, 0.6)
+        >>> facts.choose_label([0.3, 0.7]), facts.choose_label([0.5, 0.5])
+        ('rain', 'other')
+        """
+        best = max(range(len(probabilities)), key=lambda index: probabilities[index])
+        if self.other_threshold is not None and probabilities[best] < self.other_threshold:
+            return OTHER
+        return self.label_names[best]
 
 
 def read_facts(path: str | Path) -> ModelFacts:
@@ -93,7 +112,19 @@ def _read_metadata(content: bytes, name: str) -> ModelFacts:
         licence=table.read_text(5),
         label_names=_read_labels(content, name),
         sample_rate_hz=rate_hz,
+        other_threshold=_read_threshold(table),
     )
+
+
+def _read_threshold(table: _Table) -> float | None:
+    """The lowest score that counts, as the first output that has one says it."""
+    for graph in table.follow_all(3)[:1]:
+        for output in graph.follow_all(3):
+            for unit in output.follow_all(4):
+                options = unit.follow(1)
+                if unit.read_byte(0) == _SCORE_THRESHOLDING and options is not None:
+                    return options.read_float(0)
+    return None
 
 
 def _read_labels(content: bytes, name: str) -> tuple[str, ...]:
@@ -145,6 +176,10 @@ class _Table:
     def read_number(self, field: int) -> int:
         place = self._find(field)
         return 0 if place is None else struct.unpack_from("<I", self._content, place)[0]
+
+    def read_float(self, field: int) -> float:
+        place = self._find(field)
+        return 0.0 if place is None else struct.unpack_from("<f", self._content, place)[0]
 
     def read_byte(self, field: int) -> int:
         place = self._find(field)

@@ -15,6 +15,7 @@ ROOMS = (
     "registry",
     "files",
     "frames",
+    "shipped",
     "config",
     "audio",
     "data",
@@ -37,12 +38,13 @@ WITHOUT_TENSORFLOW = (
     "registry",
     "files",
     "frames",
+    "shipped",
     "config",
     "audio",
     "frontends",
     "models",
 )
-WITHOUT_KERAS = ("errors", "registry", "files", "frames", "config", "audio")
+WITHOUT_KERAS = ("errors", "registry", "files", "frames", "shipped", "config", "audio")
 
 
 def find_modules(root: Path, packages: Iterable[str] = PACKAGES) -> dict[str, Path]:

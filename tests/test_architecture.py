@@ -61,7 +61,9 @@ def run_and_list_modules(*modules: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("room", ["errors", "registry", "files", "frames", "config", "audio"])
+@pytest.mark.parametrize(
+    "room", ["errors", "registry", "files", "frames", "shipped", "config", "audio"]
+)
 def test_what_lies_underneath_loads_no_tensorflow(room: str) -> None:
     modules = [module for module in MODULES if imports.find_room(module) == room]
     assert modules
@@ -71,7 +73,7 @@ def test_what_lies_underneath_loads_no_tensorflow(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "describe", "data.__main__", "report"]
+    "command", ["train", "evaluate", "predict", "describe", "data.__main__", "report", "ship"]
 )
 def test_a_command_says_what_is_wrong_before_it_loads_tensorflow(command: str) -> None:
     assert run_and_list_modules(f"esc_tf.{command}") & {"tensorflow", "keras"} == set()

@@ -95,6 +95,19 @@ def test_converts_a_model_to_formats(model, tmp_path, capsys) -> None:
     assert out.count("network") == 1  # features are the input of the second one
 
 
+def test_without_a_file_it_is_an_untrained_mn04(model, capsys) -> None:
+    name, untrained = on_device.build_untrained()
+    assert "block15" in untrained.activation_names and len(untrained.label_names) == 50
+    # It takes a minute to convert, so that here the small model stands for it.
+    with (
+        mock.patch.object(tflite, "KINDS", ["float32"]),
+        mock.patch.object(on_device, "build_untrained", return_value=(name, model)),
+    ):
+        assert on_device.main(["--rounds", "1", "--threads", "1"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("mn04_untrained_float32 ") for line in shown)
+
+
 def test_what_cannot_be_timed_is_said_in_one_line(folder, tmp_path, capsys) -> None:
     bare = tmp_path / "bare.tflite"
     content = (folder / "tflite" / "tiny_float32.tflite").read_bytes()

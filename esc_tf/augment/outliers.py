@@ -128,6 +128,8 @@ class OutlierGenerator:
         }
         self._makers = [makers[kind] for kind in config.kinds if kind != "silence"]
         self._has_silence = "silence" in config.kinds
+        # One graph for all layers, which takes a third of the time to trace.
+        self._layer = tf.function(self._make_layer, autograph=False)
 
     def __call__(self, seed: tf.Tensor) -> tf.Tensor:
         """Return a sound ``(num_samples,)``, within ±1.
@@ -157,12 +159,12 @@ class OutlierGenerator:
         count = tf.random.stateless_uniform(
             [], split_seed(seed, _COUNT), minval=1, maxval=most + 1, dtype=tf.int32
         )
-        sound = self._make_layer(split_seed(seed, _LAYERS))
+        sound = self._layer(split_seed(seed, _LAYERS))
         for number in range(1, most):
             own = split_seed(seed, _LAYERS + number)
             sound = tf.cond(
                 number < count,
-                lambda own=own, sound=sound: sound + self._make_layer(own),
+                lambda own=own, sound=sound: sound + self._layer(own),
                 lambda sound=sound: sound,
             )
         return _set_level(sound, draw_uniform(split_seed(seed, _LEVEL), *self._config.level_dbfs))

@@ -13,6 +13,7 @@ from esc_tf.config.data import (
     UrbanSound8KDataConfig,
 )
 from esc_tf.config.experiment import Experiment
+from esc_tf.config.export import ExportConfig
 from esc_tf.config.front_end import FrontEndConfig, LogMelConfig
 from esc_tf.config.loading import (
     build_experiment,
@@ -43,6 +44,7 @@ __all__ = [
     "DistributionConfig",
     "Esc50DataConfig",
     "Experiment",
+    "ExportConfig",
     "FilesConfig",
     "FolderDataConfig",
     "FrontEndConfig",

@@ -11,6 +11,7 @@ from pydantic import Field
 from esc_tf import frames
 from esc_tf.config.augment import AugmentConfig
 from esc_tf.config.data import AudioConfig, DataConfig
+from esc_tf.config.export import ExportConfig
 from esc_tf.config.front_end import FrontEndConfig
 from esc_tf.config.model import (
     AnyModelConfig,
@@ -29,7 +30,7 @@ _ANY_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 
 class Experiment(Section):
-    """Everything that decides the numbers of a run."""
+    """Everything that decides the numbers of a run, and of what is made of it later."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -40,6 +41,7 @@ class Experiment(Section):
     model: ModelConfig
     recipe: RecipeConfig = RecipeConfig()
     distribution: DistributionConfig = DistributionConfig()
+    export: ExportConfig = ExportConfig()
 
     @property
     def num_samples(self) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from esc_tf.audio import read_clip, resample
+from esc_tf.audio.length import fit_waveform
 from esc_tf.config import AudioConfig
-from esc_tf.data import fit_length
 from esc_tf.errors import AudioError, RequestError
 from esc_tf.frames import count_samples
 
@@ -106,8 +106,8 @@ def hear_clips(
             waveform = resample(clip, audio.sample_rate_hz).waveform
         except AudioError as error:
             return AudioError(f"{path}: {error}")
-        fitted, valid = fit_length(waveform, num_samples, audio.pad, audio.crop)
-        return fitted.numpy(), int(valid), clip.duration_s
+        fitted, valid = fit_waveform(waveform, num_samples, audio.pad, audio.crop)
+        return fitted, valid, clip.duration_s
 
     waiting = iter(paths)
     with ThreadPoolExecutor() as pool:

@@ -40,6 +40,8 @@ class Classifier(keras.Model):
         label_names: name of each class, in the order of the logits.
         audio: the waveform format the model was made for, an ``AudioConfig`` as a dict.
         output: ``softmax`` for one label a clip, ``sigmoid`` for any number of labels.
+        other_threshold: a sound of which no class is as probable as this is none of them (`other`);
+            None: not calibrated.
         precision: Keras policy of the head's hidden layers. Logits, probabilities and the
             returned embedding are float32 under any policy.
 
@@ -65,6 +67,7 @@ class Classifier(keras.Model):
         label_names: Sequence[str],
         audio: Mapping[str, Any],
         output: str = "softmax",
+        other_threshold: float | None = None,
         precision: str = "float32",
         **kwargs: Any,
     ) -> None:
@@ -91,6 +94,7 @@ class Classifier(keras.Model):
             "label_names": [str(name) for name in label_names],
             "audio": dict(audio),
             "output": output,
+            "other_threshold": other_threshold,
             "precision": precision,
         }
 
@@ -108,6 +112,15 @@ class Classifier(keras.Model):
     def output_kind(self) -> str:
         """``softmax`` (one label a clip) or ``sigmoid`` (any number)."""
         return str(self._settings["output"])
+
+    @property
+    def other_threshold(self) -> float | None:
+        """The probability that no class reaches in a sound that is `other`; None: unknown."""
+        return self._settings["other_threshold"]
+
+    @other_threshold.setter
+    def other_threshold(self, threshold: float | None) -> None:
+        self._settings["other_threshold"] = None if threshold is None else float(threshold)
 
     @property
     def any_length(self) -> bool:

@@ -159,9 +159,11 @@ class RunDirectory:
         self.write_text(HISTORY_FILE, "".join(f"{line}\n" for line in lines))
 
 
-# What a resumed run may change: how long, on what devices, and where the same clips lie.
+# What a resumed run may change: how long, on what devices, where the same clips lie, and what is
+# made of it later.
 _CHANGEABLE = ("recipe.epochs", "recipe.keep_checkpoints", "recipe.tensorboard", "recipe.report",
-               "distribution.", "data.root", "data.cache_dir", "data.read_patience_s")  # fmt: skip
+               "distribution.", "data.root", "data.cache_dir", "data.read_patience_s",
+               "export.")  # fmt: skip
 
 
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from esc_tf.audio.length import fit_waveform
 from esc_tf.data.length import fit_length
 
 
@@ -28,6 +29,10 @@ class FitLengthTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(fitted, expected)
         self.assertEqual(num_samples, valid)
         self.assertEqual(num_samples.dtype, tf.int32)
+        # The same without TensorFlow.
+        fitted, num_samples = fit_waveform(waveform.numpy(), 7, pad, crop)
+        self.assertAllEqual(fitted, expected)
+        self.assertEqual((num_samples, fitted.dtype), (valid, np.float32))
 
     @parameterized.product(
         pad=("end", "silence", "center", "repeat"), crop=("start", "center", "random")

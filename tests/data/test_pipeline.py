@@ -8,20 +8,26 @@ import tensorflow as tf
 from absl.testing import parameterized
 from tensorflow.python.framework import op_def_registry
 
-from esc_tf.augment import build_feature_draw, build_waveform_augment, build_waveform_mixup
-from esc_tf.config import AudioConfig, AugmentConfig, Esc50DataConfig
+from esc_tf.augment import (
+    build_batch_augment,
+    build_feature_draw,
+    build_waveform_augment,
+    build_waveform_mixup,
+)
+from esc_tf.config import AudioConfig, AugmentConfig, Esc50DataConfig, RecipeConfig
 from esc_tf.config.augment import (
     FrequencyMaskConfig,
     GainConfig,
     MixupConfig,
     NoiseConfig,
+    OutlierConfig,
     TimeMaskConfig,
     TimeShiftConfig,
 )
 from esc_tf.data import decoded_cache
 from esc_tf.data.batches import build_dataset
 from esc_tf.data.clips import load_clips
-from esc_tf.data.pipeline import ClipPipeline
+from esc_tf.data.pipeline import ClipPipeline, EpochPart
 from esc_tf.errors import DataError
 from tests.data.folder import FolderTestCase, write_folder
 
@@ -126,6 +132,27 @@ class PipelineTest(FolderTestCase):
         batches = list(self.pipeline(batch_size=24).epoch(1))
         self.assertLen(batches, 1)
         self.assertCountEqual(batches[0]["index"].numpy().tolist(), range(24))
+
+    def test_outliers_come_again_in_any_part_of_an_epoch(self):
+        outliers = AugmentConfig(outlier=OutlierConfig(probability=0.5), mixup=MixupConfig())
+        recipe = RecipeConfig()
+
+        def build():
+            return self.pipeline(
+                draw=build_feature_draw(outliers),
+                mix_batch=build_batch_augment(outliers, AUDIO, recipe),
+            )
+
+        whole = list(build().epoch(1))
+        self.assertBetween(sum(sum(batch["is_outlier"].numpy()) for batch in whole), 3, 17)
+        rest = list(build().epoch(1, EpochPart(first_batch=2)))
+        self.assertLen(rest, len(whole) - 2)
+        for one, other in zip(whole[2:], rest, strict=True):
+            self.assertEqual(one.keys(), other.keys())
+            for key in one:
+                self.assertAllEqual(one[key], other[key])
+        other_epoch = next(iter(build().epoch(2)))
+        self.assertNotAllEqual(whole[0]["is_outlier"], other_epoch["is_outlier"])
 
     @parameterized.parameters("waveform", "features")
     def test_same_seed_and_epoch_give_the_same_bits(self, mixup_on):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 from unittest import mock
 
@@ -72,6 +73,10 @@ class RunTest(TrainedTonesCase):
         self.assertTrue(report["passed"])
         self.assertEqual(report["evaluation"]["clips"], 6)
         self.assertFalse(report["evaluation"]["generated"])
+        self.assertEqual(
+            report["calibration"],
+            {"clips": 18, "from": "training part of run", "generated": False, "seed": 0},
+        )
         formats = report["formats"]
         self.assertEqual(list(formats), FORMATS.split(","))
         metrics = json.loads((Path(self.run_dir) / "metrics.json").read_text())
@@ -234,6 +239,29 @@ class BrokenTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn("4 labels and its layer 'logits' has 3 outputs", errors)
         self.check_nothing_is_left()
 
+    def test_a_file_with_a_label_too_many(self) -> None:
+        model = build_tiny()
+        model.save(self.folder / "sound.keras")
+        path = self.folder / "model.keras"
+        with (
+            zipfile.ZipFile(self.folder / "sound.keras") as sound,
+            zipfile.ZipFile(path, "w") as broken,
+        ):
+            for name in sound.namelist():
+                content = sound.read(name)
+                if name == "config.json":
+                    config = json.loads(content)
+                    config["config"]["label_names"].append("one too many")
+                    content = json.dumps(config).encode()
+                broken.writestr(name, content)
+        (self.folder / "sound.keras").unlink()
+        code, _, errors = call(command, "--model", str(path), "--out", str(self.folder / "out"))
+        self.assertEqual(code, 1, msg=errors)
+        self.assertIn(f"{path}: cannot be loaded", errors)
+        self.assertIn("logits", errors)
+        self.assertLen(errors.splitlines(), 1)
+        self.assertEqual([item.name for item in self.folder.iterdir()], ["model.keras"])
+
     def test_an_operator_that_tflite_has_not(self) -> None:
         model = with_layer(build_tiny(), WithoutKernel(name="odd_layer"))
         code, errors = self.export(model, "--formats", "tflite_float32")
@@ -275,6 +303,7 @@ class BrokenTest(tf.test.TestCase, parameterized.TestCase):
         (("--formats", ","), "--formats: name one of"),
         (("--version", "0"), "--version must be 1 or more"),
         (("--calibration-clips", "0"), "--calibration-clips must be 1 or more"),
+        (("--clip-seed", "-1"), "--clip-seed must be 0 or more"),
         (("--min-agreement", "99"), "--min-agreement must lie above 0 and not above 1"),
         (("--activations", "block3"), "unknown activation 'block3'; did you mean 'block"),
         (("--fold", "2"), "--fold: goes with --data-root"),

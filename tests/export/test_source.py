@@ -77,6 +77,39 @@ class RunTest(TrainedTonesCase):
         self.assertLen(source.evaluation.names, 7)
         self.assertAllEqual(source.evaluation.label_ids, [UNKNOWN_CLASS] * 7)
 
+    def test_clips_as_the_run_s_configuration_says(self) -> None:
+        run = self.folder / "configured"
+        shutil.copytree(self.run_dir, run)
+        text = (run / "resolved.yaml").read_text()
+        default = "export:\n  calibration_clips: 128\n  evaluation_clips: 400\n  clip_seed: 0\n"
+        self.assertIn(default, text)
+        asked = "export:\n  calibration_clips: 5\n  evaluation_clips: 4\n  clip_seed: 3\n"
+        (run / "resolved.yaml").write_text(text.replace(default, asked))
+        source, _ = load(run)
+        self.assertLen(source.calibration.names, 5)
+        self.assertLen(source.evaluation.names, 4)
+        self.assertEqual(source.clip_seed, 3)
+        # Options go before it, one by one.
+        source, _ = load(run, calibration_clips=7, clip_seed=0)
+        self.assertLen(source.calibration.names, 7)
+        self.assertLen(source.evaluation.names, 4)
+        self.assertEqual(source.clip_seed, 0)
+        # A run of a version that had no such section.
+        (run / "resolved.yaml").write_text(text.replace(default, ""))
+        source, _ = load(run, evaluation_clips=2)
+        self.assertLen(source.calibration.names, 18)
+        self.assertLen(source.evaluation.names, 2)
+
+    def test_a_run_that_kept_no_clips_to_test_on(self) -> None:
+        run = self.folder / "all trained on"
+        shutil.copytree(self.run_dir, run)
+        split = json.loads((run / "split.json").read_text())
+        everything = {"train": split["train"] + split["test"], "validation": [], "test": []}
+        (run / "split.json").write_text(json.dumps({**split, **everything}))
+        source, lines = load(run, calibration_clips=3, evaluation_clips=3)
+        self.assertFalse(source.evaluation.real)
+        self.assertIn("it kept none of them for a test or a validation", lines[0])
+
     def test_a_run_has_its_own_fold(self) -> None:
         with self.assertRaisesRegex(RequestError, "knows its own test fold"):
             load(self.run_dir, fold=2)
@@ -141,8 +174,11 @@ def make_records(counts: dict[str, int]) -> list[Record]:
 
 def test_clips_are_spread_over_the_classes() -> None:
     records = make_records({"rare": 2, "common": 50, "usual": 10})
-    chosen = choose_evenly(records, 12)
+    chosen = choose_evenly(records, 12, seed=0)
     counts = [sum(r.label_name == name for r in chosen) for name in ("rare", "common", "usual")]
     assert counts == [2, 5, 5]
-    assert choose_evenly(records[::-1], 12) == chosen
-    assert len(choose_evenly(records, 100)) == len(records)
+    assert choose_evenly(records[::-1], 12, seed=0) == chosen
+    others = choose_evenly(records, 12, seed=1)
+    assert others != chosen
+    assert [sum(r.label_name == name for r in others) for name in ("rare", "common")] == [2, 5]
+    assert len(choose_evenly(records, 100, seed=0)) == len(records)

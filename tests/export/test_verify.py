@@ -122,8 +122,19 @@ class ReferenceTest(tf.test.TestCase):
             # Measured: 5e-7.
             self.assertLess(max(found.values()), 5e-6)
             self.assertGreater(min(found.values()), 0.0)
-        silence = reference.measure_sensitivity(np.zeros(NUM_SAMPLES, np.float32))
-        self.assertEqual(max(silence.values()), 0.0)
+
+    def test_sensitivity_of_silence_is_that_of_the_weights(self) -> None:
+        model, clips = build_tiny(), make_clips()
+        before = model.get_weights()
+        probes = make_probes(8000, NUM_SAMPLES, clips, num_clips=0)
+        reference = compute_reference(model, probes, clips, ("features", "block1"))
+        found = reference.measure_sensitivity(np.zeros(NUM_SAMPLES, np.float32))
+        self.assertEqual(found["features"], 0.0)
+        # Steps of 1.2e-7, of which the first layers add up nine.
+        self.assertBetween(found["block1"], 3e-8, 1e-6)
+        self.assertBetween(found["logits"], 3e-8, 1e-5)
+        for value, old in zip(model.get_weights(), before, strict=True):
+            self.assertAllEqual(value, old)
 
     def test_a_mixed_precision_is_asked_in_float32(self) -> None:
         exact = build_tiny()
@@ -225,7 +236,7 @@ class JudgeTest(tf.test.TestCase):
         self.assertEqual(
             problems,
             [
-                "holds the operator READ_VARIABLE, which is none of TFLite's own",
+                "holds the operator READ_VARIABLE, so that a weight was not made a constant",
                 "holds the operator FlexErf, which is none of TFLite's own",
             ],
         )

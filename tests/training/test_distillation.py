@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from esc_tf.augment.outliers import IS_OUTLIER
 from esc_tf.config import Experiment
 from esc_tf.config.loading import merge
 from esc_tf.data import Split, build_pipeline, load_clips
@@ -262,6 +263,21 @@ class StepTest(DistillationTestCase, parameterized.TestCase):
         self.assertGreater(float(tf.reduce_max(tf.math.reduce_std(taught, axis=0))), 1e-3)
         expected = self.expect(experiment, batch, model, taught)
         self.assertAllClose(measured, expected, rtol=1e-3)
+
+    def test_of_an_outlier_a_teacher_has_nothing_to_say(self) -> None:
+        augment = {"mixup": {"on": "features"}, "wave_mix": None}
+        path = self.write_answers(self.student(augment=augment))
+        experiment = self.student(augment=augment, recipe=self.offline(path))
+        batch, as_a_clip, model, found = self.first_step(experiment)
+        is_outlier = tf.constant([False, True, False, False, True, False])
+        label = tf.where(is_outlier[:, None], 1.0 / NUM_CLASSES, batch["label"])
+        batch = {**batch, IS_OUTLIER: is_outlier, "label": label}
+        taught = tf.where(is_outlier[:, None], label, batch["taught"])
+        expected = self.expect(experiment, batch, model, taught)
+        strategy, optimizer = tf.distribute.get_strategy(), keras.optimizers.SGD(0.1)
+        step = build_train_step(model, optimizer, strategy, experiment, found.ask_teacher)
+        self.assertAllClose(step(batch)["loss"], expected, rtol=1e-4)
+        self.assertNotAllClose(as_a_clip, expected, rtol=1e-2)
 
     def test_a_teacher_goes_with_its_section(self) -> None:
         strategy = tf.distribute.get_strategy()

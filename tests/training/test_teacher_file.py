@@ -165,8 +165,9 @@ class TeacherFileTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(problems, len(keys))
         for key in keys:
             self.assertLen([item for item in problems if f"holds views with {key}" in item], 1)
-        # What is done to features, and how the clean view is used, is the student's own business.
-        masks = {"frequency_mask": {"max_bands": 2}, "mixup": None, "roll": {}}
+        # What is done to features, what takes a clip's place, and how the clean view is used, is
+        # the student's own business.
+        masks = {"frequency_mask": {"max_bands": 2}, "mixup": None, "roll": {}, "outlier": {}}
         own = tiny_experiment(self.cache, data={"clips_per_class_and_fold": 1}, augment=masks)
         self.check(self.content, experiment=own)
         clean = invent_answers(self.experiment, self.clips, self.label_names, num_views=1)

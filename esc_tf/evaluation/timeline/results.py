@@ -120,5 +120,9 @@ def format_summary(summary: dict[str, Any]) -> str:
         leads = f"leads {share:6.1%} of the time" if share else "never leads"
         peak = f"highest {item['highest']:.2f} at {format_time(item['highest_at_s']):<9}"
         rows.append(f"  {leads:<25} {peak} {item['label']}")
+    if summary["num_other"]:
+        share = summary["num_other"] / summary["num_windows"]
+        limit = summary["other_threshold"]
+        rows.append(f"  {share:.1%} of the time none of the classes: all below {limit:.2f}")
     files = f"  wrote {', '.join(summary['written'].values())}"
     return "\n".join([f"{summary['file']}: {facts}", *rows, files])

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from esc_tf.audio.length import fit_waveform
 from esc_tf.audio.streaming import AudioStream
 from esc_tf.config import AudioConfig
-from esc_tf.data import fit_length
 from esc_tf.errors import EscTfError, RequestError
 from esc_tf.evaluation.label_mapping import map_scores
 from esc_tf.evaluation.timeline.timeline import Timeline
@@ -56,6 +56,7 @@ def score_recording(
     batch_size: int = 16,
     label_names: Sequence[str] | None = None,
     groups: Sequence[Sequence[int]] | None = None,
+    other_threshold: float | None = None,
     folder: str | Path | None = None,
     report_heard: Callable[[float, float | None], object] = lambda heard_s, promised_s: None,
 ) -> Timeline:
@@ -94,6 +95,7 @@ def score_recording(
         sample_rate_hz=rate_hz,
         window_samples=window,
         hop_samples=hop,
+        other_threshold=other_threshold,
         folder=folder,
     )
     if not model.any_length or window_s < SHORTEST_UNPADDED_S:
@@ -135,6 +137,6 @@ def _build_inputs(
     waveforms = np.zeros((batch_size, timeline.input_samples), np.float32)
     num_samples = np.full(batch_size, timeline.input_samples, np.int32)
     for place, window in enumerate(windows):
-        fitted, valid = fit_length(window, timeline.input_samples, audio.pad, audio.crop)
+        fitted, valid = fit_waveform(window, timeline.input_samples, audio.pad, audio.crop)
         waveforms[place], num_samples[place] = fitted, valid
     return {"waveform": waveforms, "num_samples": num_samples}

@@ -70,7 +70,9 @@ def describe_timeline(timeline: Timeline, recording: str) -> dict[str, Any]:
 
     ``padded_to_s`` is the length that every window was padded to before the model heard it, or
     None; ``last_window_padded_from_s`` the seconds of sound in a last window that had to be padded
-    to a whole one, or None; ``problem`` why the recording was not heard to its end, or None.
+    to a whole one, or None; ``other_threshold`` the score that no label reaches in a window that is
+    none of them, and ``num_other`` how many such there are; ``problem`` why the recording was not
+    heard to its end, or None.
     """
     last_s = timeline.last_window_s
     return {
@@ -81,5 +83,7 @@ def describe_timeline(timeline: Timeline, recording: str) -> dict[str, Any]:
         "num_windows": timeline.num_windows,
         "padded_to_s": timeline.padded_to_s,
         "last_window_padded_from_s": round(last_s, 6) if last_s < timeline.window_s else None,
+        "other_threshold": timeline.other_threshold,
+        "num_other": timeline.num_other,
         "problem": timeline.problem,
     }

@@ -23,6 +23,7 @@ class Timeline:
         sample_rate_hz: rate in which lengths are counted.
         window_samples: length of a window.
         hop_samples: samples between the starts of two windows.
+        other_threshold: a window of which no label has this score is none of them; None: unknown.
         folder: where the scores lie meanwhile, 4 bytes each; the file vanishes with the process.
 
     Attributes:
@@ -33,7 +34,9 @@ class Timeline:
             ``window_samples`` if it is not.
         highest: best score of each label, float32 ``(labels,)``.
         highest_at: the window it has it in, int ``(labels,)``.
-        num_led: windows in which each label is the best, int ``(labels,)``.
+        num_led: windows in which each label is the best, int ``(labels,)``, those of no label
+            among them.
+        num_other: windows that are none of the labels.
     """
 
     def __init__(
@@ -43,13 +46,15 @@ class Timeline:
         sample_rate_hz: int,
         window_samples: int,
         hop_samples: int,
+        other_threshold: float | None = None,
         folder: str | Path | None = None,
     ) -> None:
         self.label_names = tuple(label_names)
         self.sample_rate_hz = sample_rate_hz
         self.window_samples = window_samples
         self.hop_samples = hop_samples
-        self.num_windows = 0
+        self.other_threshold = other_threshold
+        self.num_windows = self.num_other = 0
         self.num_samples = 0
         self.problem: str | None = None
         self.input_samples = window_samples
@@ -110,6 +115,8 @@ class Timeline:
         self.highest_at[is_higher] = (self.num_windows + scores.argmax(axis=0))[is_higher]
         self.highest = np.maximum(self.highest, best)
         self.num_led += np.bincount(scores.argmax(axis=1), minlength=len(self.label_names))
+        if self.other_threshold is not None:
+            self.num_other += int(np.sum(scores.max(axis=1) < self.other_threshold))
         self._file.write(scores.tobytes())
         self.num_windows += len(scores)
 

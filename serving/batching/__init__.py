@@ -1,0 +1,1 @@
+"""Dynamic batching: requests of several clients in one run of the model."""

@@ -1,0 +1,1 @@
+"""The web page: an uploaded sound, decoded with limits, drawn, and heard by a served model."""
