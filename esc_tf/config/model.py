@@ -70,11 +70,15 @@ class MobileNetV3Config(Section):
     ``width`` multiplies all channels, each rounded by ``round_channels``; ``strides`` are those of
     blocks 2, 4, 7 and 13 (C1 to C4); ``reduced_tail`` halves the last three blocks and the
     published head. The published head has ``round_channels(1280 * width)`` hidden units: set
-    ``head.hidden_units`` beside ``width``.
+    ``head.hidden_units`` beside ``width``. ``num_blocks`` below 15 leaves out the last blocks, in
+    which most of the parameters lie; ``final_expansion`` times the last block's channels are the
+    embedding's units.
     """
 
     name: Literal["mobilenet_v3"]
     width: Annotated[float, Field(ge=0.1, le=10.0)] = 1.0
+    num_blocks: Annotated[int, Field(ge=1, le=15)] = 15
+    final_expansion: Annotated[int, Field(ge=1, le=16)] = 6
     strides: tuple[Stride, Stride, Stride, Stride] = (2, 2, 2, 2)
     reduced_tail: bool = False
     head: HeadConfig = HeadConfig(

@@ -118,7 +118,9 @@ class FineTuningConfig(Section):
 
     ``source`` is a ``.keras`` file or a finished run's directory. It must have this experiment's
     backbone and front end; all of its weights but those that depend on the classes are taken, and
-    those as well where the label names are equal. The first checkpoint makes a run independent of
+    those as well where the label names are equal. With ``inherited`` it may be another network with
+    another front end: the backbone's layers that a pattern matches must be there as they are here,
+    all others start afresh. The first checkpoint makes a run independent of
     the source. To train the head first and all layers afterwards, fine-tune twice: the first run's
     directory is the second one's source.
 
@@ -131,6 +133,7 @@ class FineTuningConfig(Section):
     """
 
     source: Annotated[str, Field(min_length=1)]
+    inherited: Annotated[list[LayerPattern], Field(min_length=1)] | None = None
     frozen: list[LayerPattern] = []
     learning_rates: dict[LayerPattern, Annotated[float, Field(gt=0.0, le=1000.0)]] = {}
     freeze_batch_norm: bool = False

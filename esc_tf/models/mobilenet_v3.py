@@ -18,7 +18,6 @@ BATCH_NORM_EPSILON = 1e-3
 
 _STEM_CHANNELS = 16
 _SQUEEZE_RATIO = 4
-_FINAL_EXPANSION = 6
 # kernel, expanded channels, output channels, squeeze-excitation, hard-swish instead of ReLU, and
 # where the stride can be chosen its place in ``MobileNetV3Config.strides``; at width 1.
 _BLOCKS = (
@@ -71,14 +70,16 @@ class InvertedResidual:
 
 
 def list_inverted_residuals(config: MobileNetV3Config) -> list[InvertedResidual]:
-    """The fifteen blocks of a configuration, in their order.
+    """The blocks of a configuration, in their order.
 
     Args:
-        config: width, strides and tail.
+        config: width, strides, tail and how many of the fifteen blocks.
     """
     blocks = []
     channels = round_channels(_STEM_CHANNELS * config.width)
-    for index, (kernel, expanded, filters, squeezes, hard_swish, place) in enumerate(_BLOCKS):
+    for index, (kernel, expanded, filters, squeezes, hard_swish, place) in enumerate(
+        _BLOCKS[: config.num_blocks]
+    ):
         if config.reduced_tail:
             expanded = expanded // 2 if index in _TAIL_EXPANSIONS else expanded
             filters = filters // 2 if index in _TAIL_OUTPUTS else filters
@@ -105,11 +106,11 @@ def build_mobilenet_v3(
 ) -> keras.Model:
     """Build the MobileNetV3 backbone: a stem, fifteen inverted residuals, a last expansion.
 
-    The stem is a 3 x 3 convolution of stride 2, the end a 1 x 1 convolution to six times the last
-    block's channels; both with hard-swish. The embedding is the mean over all positions. No
-    convolution has a bias; each is zero-padded alike on both sides, also at stride 2, and followed
-    by batch norm (momentum 0.99, epsilon 1e-3). With the strides as they are and ``n`` frames or
-    bins, ``ceil(n / 32)`` are left.
+    The stem is a 3 x 3 convolution of stride 2, the end a 1 x 1 convolution to six
+    (``final_expansion``) times the last block's channels; both with hard-swish. The embedding is
+    the mean over all positions. No convolution has a bias; each is zero-padded alike on both sides,
+    also at stride 2, and followed by batch norm (momentum 0.99, epsilon 1e-3). With the strides as
+    they are and ``n`` frames or bins, ``ceil(n / 32)`` are left.
 
     Trainable parameters with the published head at 527 and at 50 classes: width 0.4 983,599 and
     738,898; 0.5 1,431,239 and 1,125,482; 1.0 4,876,831 and 4,265,794; 2.0 17,909,287 and
@@ -120,7 +121,7 @@ def build_mobilenet_v3(
     ``squeeze_excite_mean`` says.
 
     Args:
-        config: width, strides and tail.
+        config: width, strides, tail, blocks and last expansion.
         feature_shape: ``(time, frequency, channel)`` of one clip. The model is built for any time,
             whatever is given.
 
@@ -144,7 +145,7 @@ def build_mobilenet_v3(
         if scaled is not None:
             outputs[f"se{index}"] = scaled
         outputs[f"block{index}"] = x
-    x = _convolve(x, _FINAL_EXPANSION * blocks[-1].filters, 1, name="final_conv")
+    x = _convolve(x, config.final_expansion * blocks[-1].filters, 1, name="final_conv")
     outputs["final"] = x = _finish(x, True, name="final")
     outputs["embedding"] = layers.GlobalAveragePooling2D(name="embedding")(x)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,33 +20,20 @@ import numpy as np
 from esc_tf.config.recipe import FineTuningConfig
 from esc_tf.errors import RequestError
 from esc_tf.registry import suggest_name
-from esc_tf.tasks.classifier import Classifier, load_classifier
+from esc_tf.tasks.classifier import Classifier
 from esc_tf.training.devices import find_batch_norms
 from esc_tf.training.run_directory import MODEL_FILE
+from esc_tf.training.source_weights import (
+    Source,
+    find_weighted_layers,
+    list_weighted,
+    take_layers,
+    take_weights,
+)
 
 _KEY = "recipe.fine_tuning"
-# Layers whose weights belong to the classes, whatever the kind of head.
-CLASS_LAYERS = ("logits", "logits_conv", "logits_bn", "attention_projection", "attention_pooling")
-# What a layer or a front end is without: how it began, how it is trained, how long its input is.
-_NO_MATTER = ("name", "dtype", "trainable", "batch_shape", "momentum", "seed", "num_frames")
-_MOST_DIFFERENCES = 8
 _MOST_NAMES = 6
 _BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Source:
-    """The file that the first weights come from.
-
-    Attributes:
-        path: as the configuration has it.
-        file: the ``.keras`` file itself.
-        digest: its SHA-256.
-    """
-
-    path: str
-    file: Path
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -121,9 +108,15 @@ def prepare_fine_tuning(
     """
     if config is None:
         return FineTuning()
-    layers = _find_weighted_layers(model)
+    layers = find_weighted_layers(model)
     frozen, factors = _select_layers(layers, config)
-    lines = [] if source is None else [take_weights(model, source)]
+    inherited = _find_inherited(model, config)
+    if source is None:
+        lines = []
+    elif inherited is None:
+        lines = [take_weights(model, source)]
+    else:
+        lines = [take_layers(model, source, inherited)]
     for layer in frozen:
         layer.trainable = False
     rate_factors = None
@@ -137,6 +130,8 @@ def prepare_fine_tuning(
         variables = model.trainable_variables
         rate_factors = [by_variable.get(id(variable), 1.0) for variable in variables]
     kept = find_batch_norms(model.backbone) if config.freeze_batch_norm else []
+    if inherited is not None:
+        kept = [layer for layer in kept if layer in inherited]
     lines.append(_describe_training(config, layers, frozen, len(kept)))
     return FineTuning(rate_factors, frozen, kept, lines)
 
@@ -174,123 +169,26 @@ def _call_without_statistics(layer: keras.layers.BatchNormalization) -> Any:
 # --- weights
 
 
-def take_weights(model: Classifier, source: Source) -> str:
-    """Copy the source's weights into ``model`` and say in a line what was taken and what not.
-
-    Nothing is changed unless the whole backbone fits.
+def _find_inherited(model: Classifier, config: FineTuningConfig) -> list[keras.layers.Layer] | None:
+    """The backbone's layers that ``inherited`` names; None: the source must be the same network.
 
     Raises:
-        RequestError: backbone or front end differ; the differences are listed.
-        CheckpointError: the source cannot be loaded.
+        RequestError: a pattern matches none.
     """
-    donor = load_classifier(source.file)
-    differences = [
-        *_compare("front_end", *(_settings(item.front_end) for item in (model, donor))),
-        *_compare_layers(model.backbone, donor.backbone),
+    if config.inherited is None:
+        return None
+    layers = list_weighted(model.backbone.layers)
+    for pattern in config.inherited:
+        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in layers):
+            raise RequestError(
+                f"{_KEY}.inherited: '{pattern}' matches no layer with weights of the backbone"
+                f"{suggest_name(pattern, [layer.name for layer in layers])}"
+            )
+    return [
+        layer
+        for layer in layers
+        if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in config.inherited)
     ]
-    if differences:
-        more = len(differences) - _MOST_DIFFERENCES
-        raise RequestError(
-            [
-                f"{_KEY}.source: {source.path} does not fit this experiment: {difference}"
-                for difference in differences[:_MOST_DIFFERENCES]
-            ]
-            + ([f"{_KEY}.source: {more} more differences of this kind"] if more > 0 else [])
-        )
-    taken = _weighted(model.backbone.layers)
-    fresh = []
-    same_hidden = _hidden_layers(model.head) == _hidden_layers(donor.head)
-    same_classes = model.label_names == donor.label_names
-    for layer in _weighted(model.head.layers):
-        fits = same_hidden
-        if layer.name in CLASS_LAYERS:
-            fits = fits and same_classes
-            fits = fits and _settings(layer) == _settings(donor.head.get_layer(layer.name))
-        if fits:
-            taken.append(layer)
-        else:
-            fresh.append(layer.name)
-    for layer in taken:
-        part = donor.backbone if layer in model.backbone.layers else donor.head
-        layer.set_weights(part.get_layer(layer.name).get_weights())
-    line = f"weights from {source.path} (SHA-256 {source.digest[:12]}…): backbone"
-    line += "".join(f", {layer.name}" for layer in taken if layer in model.head.layers)
-    if not fresh:
-        return f"{line}; nothing is fresh"
-    reason = "its head is another one"
-    if same_hidden and not same_classes:
-        reason = f"its {len(donor.label_names)} classes are not these {len(model.label_names)}"
-    return f"{line}; fresh: {', '.join(fresh)} ({reason})"
-
-
-def _hidden_layers(head: keras.Model) -> dict[str, Any]:
-    """What a head is but for its classes and its dropout: layer → settings."""
-    without = {*CLASS_LAYERS, "probabilities"}
-    return {
-        layer.name: (type(layer).__name__, _settings(layer))
-        for layer in head.layers
-        if layer.name not in without and not _is_only_for_training(layer)
-    } | {"class layers": [layer.name for layer in head.layers if layer.name in CLASS_LAYERS]}
-
-
-def _compare_layers(mine: keras.Model, theirs: keras.Model) -> Iterator[str]:
-    """What one of two backbones has alone, and one sentence for each layer that differs."""
-    here, there = (
-        {layer.name: layer for layer in model.layers if not _is_only_for_training(layer)}
-        for model in (mine, theirs)
-    )
-    for where, one, other in (("here", here, there), ("in the source", there, here)):
-        alone = [name for name in one if name not in other]
-        if alone:
-            shown = ", ".join(alone[:_MOST_NAMES]) + (", …" if len(alone) > _MOST_NAMES else "")
-            yield f"{len(alone)} layers are {where} alone: {shown}"
-    for name, layer in here.items():
-        if name not in there:
-            continue
-        other = there[name]
-        kinds = [type(item).__name__ for item in (layer, other)]
-        if kinds[0] != kinds[1]:
-            yield f"layer {name} is a {kinds[0]} here and a {kinds[1]} in the source"
-            continue
-        found = list(_compare(name, _settings(layer), _settings(other)))
-        shapes = [[list(weight.shape) for weight in item.weights] for item in (layer, other)]
-        if not found and shapes[0] != shapes[1]:
-            found = [f"{name}: weights of {shapes[0]} here and {shapes[1]} in the source"]
-        yield from found
-
-
-def _compare(name: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    for key in [*mine, *(key for key in theirs if key not in mine)]:
-        if mine.get(key) != theirs.get(key):
-            yield f"{name}.{key} is {mine.get(key)} here and {theirs.get(key)} in the source"
-
-
-def _settings(layer: keras.layers.Layer) -> dict[str, Any]:
-    """A layer's configuration, without what does not change the meaning of its weights."""
-    settings: dict[str, Any] = _strip(layer.get_config())
-    return settings
-
-
-def _strip(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            key: _strip(item)
-            for key, item in value.items()
-            if key not in _NO_MATTER and not str(key).endswith("_initializer")
-        }
-    return [_strip(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _is_only_for_training(layer: keras.layers.Layer) -> bool:
-    return "Dropout" in type(layer).__name__ or isinstance(layer, keras.layers.InputLayer)
-
-
-def _weighted(layers: Iterable[keras.layers.Layer]) -> list[keras.layers.Layer]:
-    return [layer for layer in layers if layer.weights]
-
-
-def _find_weighted_layers(model: Classifier) -> list[keras.layers.Layer]:
-    return _weighted([*model.backbone.layers, *model.head.layers])
 
 
 # --- patterns
