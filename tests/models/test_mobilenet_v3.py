@@ -156,3 +156,28 @@ class GraphTest(tf.test.TestCase, parameterized.TestCase):
             # 24,000 draws or more: the deviation is off by at most 0.5 % two times in three
             self.assertBetween(float(kernel.std()) / math.sqrt(variance), 0.98, 1.02)
             self.assertLess(abs(float(kernel.mean())), 0.03 * math.sqrt(variance))
+
+
+class FewerBlocksTest(tf.test.TestCase):
+    def test_the_first_blocks_alone(self) -> None:
+        config = MobileNetV3Config(name="mobilenet_v3", width=0.4, num_blocks=11, head=HeadConfig())
+        backbone = build_mobilenet_v3(config, (None, 128, 1))
+        whole = build_mobilenet_v3(configure(), (None, 128, 1))
+        mine, theirs = (
+            {layer.name: [weight.shape for weight in layer.weights] for layer in model.layers}
+            for model in (backbone, whole)
+        )
+        fresh = {name for name in mine if mine[name] != theirs.get(name)}
+        self.assertEqual(fresh, {"final_conv", "final_bn"})
+        self.assertNotIn("block12", backbone.output)
+        self.assertEqual(backbone.output["embedding"].shape[-1], 6 * 48)
+        _, head = build_head(backbone, config.head, 10, "softmax", "float32")
+        # 74,288 in the stem and the blocks, 48 x 288 + 2 x 288 behind them, 288 x 10 + 10.
+        self.assertEqual(count(backbone) + count(head), 91_578)
+
+    def test_the_last_expansion(self) -> None:
+        config = configure(0.1, num_blocks=3, final_expansion=2)
+        backbone = build_mobilenet_v3(config, (None, 64, 1))
+        self.assertEqual(
+            backbone.output["embedding"].shape[-1], 2 * backbone.output["block3"].shape[-1]
+        )
