@@ -90,9 +90,7 @@ export class Results {
     this.showLanes();
     this.showTable();
     // Where the model is surest, which is what one wants to see first.
-    const best = scores.classes[0].probabilities;
-    const surest = best.indexOf(Math.max(...best));
-    this.seek(this.isLong ? scores.middles[surest] : 0);
+    this.seek(this.isLong ? scores.middles[scores.surest] : 0);
   }
 
   get best() {
