@@ -42,9 +42,10 @@ def analyse(sound: UploadedSound, listener: Listener) -> Iterator[dict[str, Any]
         Objects told apart by ``kind``. First ``sound``: what it is, its envelope and mel
         spectrogram (see ``SoundDisplay.describe``). Then any number of ``progress``: ``end_s``, up
         to where it has been heard. Then ``scores``: ``window_s``, ``hop_s``, ``starts_s``,
-        ``ends_s``, ``surest``, the window with the largest probability, and ``classes``, the likeliest first: ``index``, ``label``, ``max``, ``mean``
-        and ``probabilities``, one a window. Last, of models with hidden features, ``features``:
-        see ``Listener.find_features``, of the window in which the model is surest.
+        ``ends_s``, ``surest`` (the window with the largest probability), ``num_classes`` and
+        ``classes``, the likeliest first: ``index``, ``label``, ``max``, ``mean`` and
+        ``probabilities``, one a window. Last, of models with hidden features, ``features``: see
+        ``Listener.find_features``, of the surest window.
 
     Raises:
         UploadError: the sound cannot be used.
