@@ -244,7 +244,7 @@ export class Results {
       canvas.setAttribute("role", "img");
       const peak = row.probabilities.indexOf(Math.max(...row.probabilities));
       canvas.setAttribute("aria-label",
-        `most likely at ${formatSeconds(this.scores.middles[peak])}, on average ${formatShare(row.mean)}`);
+        `${row.label}: most likely at ${formatSeconds(this.scores.middles[peak])}, on average ${formatShare(row.mean)}`);
       lane.append(canvas, make("div", "cursor"));
       this.seekByClick(lane);
       item.append(make("span", "name", row.label), make("span", "value", `max ${formatShare(row.max)}`), lane);
