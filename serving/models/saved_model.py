@@ -35,6 +35,7 @@ _CODES = {getattr(tf.errors, name): name for name in HTTP_STATUS if hasattr(tf.e
 _EAGER_PREAMBLE = re.compile(
     r"\AGraph execution error:\n\nDetected at node .*?<stack traces unavailable>\n", re.DOTALL
 )
+_FUNCTION_NODES = re.compile(r"\A(\{\{function_node [^}]*\}\}\s*)+")
 _EAGER_OPERATION = re.compile(r" \[Op:[^\]]*\]\Z")
 
 
@@ -256,4 +257,4 @@ def _translated(loading: bool = False) -> Iterator[None]:
 
 def _keep_essence(message: str) -> str:
     """Drop what TensorFlow's Python puts around the words of the runtime."""
-    return _EAGER_OPERATION.sub("", _EAGER_PREAMBLE.sub("", message))
+    return _EAGER_OPERATION.sub("", _FUNCTION_NODES.sub("", _EAGER_PREAMBLE.sub("", message)))
