@@ -19,7 +19,11 @@ from esc_tf.errors import EXIT_DONE, EXIT_FAILED, EscTfError
 
 EXIT_INTERRUPTED = 130
 
-_GREETINGS = (b"WARNING: All log messages before absl::InitializeLog", b"I0000 ")
+_GREETINGS = (
+    b"WARNING: All log messages before absl::InitializeLog",
+    b"I0000 ",
+    b"INFO: Created TensorFlow Lite",
+)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -64,8 +68,8 @@ def quieten_tensorflow() -> None:
 def quiet_import() -> Iterator[None]:
     """Keep TensorFlow's greetings off stderr while it is imported; errors and warnings pass.
 
-    They are written before TensorFlow reads ``TF_CPP_MIN_LOG_LEVEL``. A user who sets that to 0
-    sees them.
+    Those of LiteRT come when a model is loaded. TensorFlow's are written before it reads
+    ``TF_CPP_MIN_LOG_LEVEL``. A user who sets that to 0 sees them.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield

@@ -234,7 +234,8 @@ def _load_any(path: str) -> Any:
     if Path(path).suffix == ".tflite":
         from esc_tf.litert_model import LiteRTModel
 
-        return LiteRTModel(path)
+        with quiet_import():
+            return LiteRTModel(path)
     from esc_tf.tasks.classifier import load_classifier
 
     return load_classifier(path).fold_batch_norms()

@@ -52,6 +52,8 @@ class LiteRTModel:
             raise RequestError(f"{path}: no such model; name a run directory or a model's file")
         try:
             self._classifier = TFLiteClassifier(path)
+            # What LiteRT prepares at the first clip, and says on stderr, belongs to the loading.
+            self._classifier.classify(np.zeros(self._classifier.num_samples, np.float32))
         except ModelFileError as error:
             raise CheckpointError(str(error)) from error
         except MissingLibraryError as error:

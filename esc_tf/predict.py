@@ -151,7 +151,8 @@ def _load_model(arguments: argparse.Namespace) -> Any:
     if Path(path).suffix == ".tflite":
         from esc_tf.litert_model import LiteRTModel
 
-        return LiteRTModel(path)
+        with quiet_import():
+            return LiteRTModel(path)
     with quiet_import():
         from esc_tf.tasks.classifier import load_classifier
 

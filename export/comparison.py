@@ -191,11 +191,11 @@ class Judge:
         for part in ("probes", "evaluation"):
             found = arrays[f"logits/{part}"].argmax(axis=-1)
             same[part] = found == self.reference.scores[f"logits/{part}"].argmax(axis=-1)
-        entry["probes_of_another_class"] = [
-            name
-            for name, agrees in zip(self.probes.names, same["probes"], strict=True)
-            if not agrees
-        ]
+        names = {"probes": self.probes.names, "evaluation": self.clips.names}
+        for part, key in (("probes", "probes"), ("evaluation", "clips")):
+            entry[f"{key}_of_another_class"] = [
+                name for name, agrees in zip(names[part], same[part], strict=True) if not agrees
+            ]
         entry["agreement"] = float(same["evaluation"].mean())
         entry["accuracy"] = measure_accuracy(arrays["logits/evaluation"], self.clips)
         wanted = tolerance.agreement if self.clips.real else tolerance.agreement_generated

@@ -93,8 +93,9 @@ def export_model(
         failed = [name for name, entry in verification["formats"].items() if not entry["passed"]]
         raise ExportError(
             f"{', '.join(failed)} {'is' if len(failed) == 1 else 'are'} not equal to the model, so "
-            f"nothing was written to {bundle.out} (the report is {path}); leave the format out "
-            "with --formats, or see above what is wrong"
+            f"nothing was written to {bundle.out} (the report is {path}); see above what is wrong, "
+            "leave the format out with --formats, or, where too few clips agree, say with "
+            "--min-agreement how many will do"
         )
     files = {
         artefact.format_name: str(artefact.path.relative_to(bundle.staging))

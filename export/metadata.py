@@ -164,7 +164,8 @@ def _read_threshold(outputs: Sequence[Table]) -> float | None:
             if _read_number(unit, 0, number_types.Uint8Flags) == _SCORE_THRESHOLDING:
                 options = _follow(unit, 1)
                 place = options.Offset(_offset(0))
-                return float(options.Get(number_types.Float32Flags, place + options.Pos))
+                # What is 0, the schema's default, is not written.
+                return options.Get(number_types.Float32Flags, place + options.Pos) if place else 0.0
     return None
 
 

@@ -84,6 +84,11 @@ def to_integers(features: np.ndarray) -> Finish:
 def to_integers_alone(features: np.ndarray) -> Finish:
     """Compute in 8 bits throughout, with 8-bit inputs and outputs: no float operator is left.
 
+    The first layers are in 8 bits too, which costs about half of the error: of mn04 on ESC-10 11 to
+    14 % of the logits' norm over the 80 clips of a fold, and one change of the first class in 320.
+    Ranges chosen by the squared error of their rounding make it 11 in place of 14 %, and do not
+    undo that change; taking the mean error of the logits from their bias gained nothing.
+
     Args:
         features: as in ``to_integers``.
     """

@@ -145,15 +145,18 @@ def _measure_sensitivity(
 @contextmanager
 def _moved_weights(model: Classifier, rng: np.random.Generator | None) -> Iterator[None]:
     """For a while, weights that are a step of float32 off; with no generator as they are."""
+    if rng is None:
+        yield
+        return
     weights = [weight for weight in model.weights if "float" in weight.dtype]
     values = [weight.numpy() for weight in weights]
     try:
-        for weight, value in zip(weights, values, strict=True) if rng is not None else ():
+        for weight, value in zip(weights, values, strict=True):
             step = 2.0**-23 * rng.standard_normal(value.shape)
             weight.assign((value * (1.0 + step)).astype(value.dtype))
         yield
     finally:
-        for weight, value in zip(weights, values, strict=True) if rng is not None else ():
+        for weight, value in zip(weights, values, strict=True):
             weight.assign(value)
 
 

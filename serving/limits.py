@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 import threading
 import time
 import zlib
@@ -143,6 +144,9 @@ class _LimitedBody:
         self._started = time.monotonic()
         self._num_bytes = 0
         self._complete = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader: asyncio.Task[object] | None = None
+        self._is_late = False
 
     def check_length(self, content_length: bytes | None) -> None:
         if content_length is None or not content_length.isdigit():
@@ -153,20 +157,45 @@ class _LimitedBody:
     async def receive(self) -> Message:
         if self._complete:
             return await self._receive()
-        allowed = self._settings.client_timeout_s + self._num_bytes / MIN_BYTES_PER_S
-        left = self._started + allowed - time.monotonic()
-        try:
-            message = await asyncio.wait_for(self._receive(), max(left, 0))
-        except asyncio.TimeoutError:
-            raise RefusedError(408, "slow_client", "The request took too long to arrive") from None
+        message = await self._receive_in_time()
         if message["type"] == "http.request":
-            self._complete = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self._complete = True
+                if self._timer is not None:
+                    self._timer.cancel()
             num_bytes = len(message.get("body", b""))
             if self._num_bytes + num_bytes > self._settings.max_request_bytes:
                 raise self._too_long()
             self._pending.hold(num_bytes)
             self._num_bytes += num_bytes
         return message
+
+    async def _receive_in_time(self) -> Message:
+        self._reader = asyncio.current_task()
+        if self._timer is None:
+            self._watch()
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if not self._is_late:
+                raise
+            if sys.version_info >= (3, 11) and self._reader is not None:
+                self._reader.uncancel()
+            raise RefusedError(408, "slow_client", "The request took too long to arrive") from None
+        finally:
+            self._reader = None
+
+    def _watch(self) -> None:
+        """Cancel the reader when its time is over; one timer for all pieces of a body."""
+        allowed = self._settings.client_timeout_s + self._num_bytes / MIN_BYTES_PER_S
+        left = self._started + allowed - time.monotonic()
+        if left > 0:
+            self._timer = asyncio.get_running_loop().call_later(left, self._watch)
+        elif self._reader is not None:
+            self._is_late = True
+            self._reader.cancel()
+        else:  # the piece that has come is being looked at; the next must be there
+            self._timer = asyncio.get_running_loop().call_later(0.01, self._watch)
 
     async def discard(self) -> None:
         """Read the rest and throw it away, for some seconds."""
@@ -180,6 +209,9 @@ class _LimitedBody:
             await asyncio.wait_for(read(), LINGER_S)
 
     def release(self) -> None:
+        """Count the body as gone."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._pending.release(self._num_bytes)
         self._num_bytes = 0
 

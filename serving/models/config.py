@@ -76,6 +76,8 @@ DEFAULT_LOAD_OPTIONS = LoadOptions()
 def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
     """Read a ``--model_config_file``.
 
+    A model's ``logging_config`` has no effect: requests are not recorded here.
+
     Args:
         path: text proto of ``ModelServerConfig`` with a ``model_config_list``.
 
@@ -141,6 +143,11 @@ def check_configs(configs: Sequence[ModelConfig]) -> None:
 
 
 def _read_model(entry: Any, path: Path) -> ModelConfig:
+    if "://" in entry.base_path:
+        raise RequestError(
+            f"{path}: base_path {entry.base_path} of model {entry.name} is a URI; copy the model "
+            "into a folder of this machine and name that"
+        )
     platform = entry.model_platform
     if entry.model_type:
         if platform:

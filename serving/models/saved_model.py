@@ -21,7 +21,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework.types_pb2 import DataType
-from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from serving.errors import HTTP_STATUS, ServingError
 from serving.models.config import DEFAULT_LOAD_OPTIONS, LoadOptions
@@ -29,11 +29,13 @@ from serving.models.servable import Arrays, Execute, Servable
 from serving.models.warm_up import replay_warm_up
 from serving.signatures import Signature, TensorSpec
 
-_INIT_OP = "__saved_model_init_op"  # in a SavedModel's list of signatures, but none
+# In a SavedModel's list of signatures, but none that can be called.
+_OPERATIONS = ("__saved_model_init_op", "__saved_model_train_op")
 _CODES = {getattr(tf.errors, name): name for name in HTTP_STATUS if hasattr(tf.errors, name)}
 _EAGER_PREAMBLE = re.compile(
     r"\AGraph execution error:\n\nDetected at node .*?<stack traces unavailable>\n", re.DOTALL
 )
+_FUNCTION_NODES = re.compile(r"\A(\{\{function_node [^}]*\}\}\s*)+")
 _EAGER_OPERATION = re.compile(r" \[Op:[^\]]*\]\Z")
 
 
@@ -53,9 +55,11 @@ def load_servable(
             fails; with the code and, where there are any, the words of Serving.
     """
     meta_graph = _find_meta_graph(folder, options.tags)
-    definitions = {key: meta_graph.signature_def[key] for key in sorted(meta_graph.signature_def)}
+    definitions = {
+        key: _copy(meta_graph.signature_def[key]) for key in sorted(meta_graph.signature_def)
+    }
     signatures = {
-        key: _describe(key, value) for key, value in definitions.items() if key != _INIT_OP
+        key: _describe(key, value) for key, value in definitions.items() if key not in _OPERATIONS
     }
     with _translated(loading=True):
         load = _load_functions if meta_graph.HasField("object_graph_def") else _load_session
@@ -89,17 +93,12 @@ def _load_functions(
     """Load a SavedModel of TensorFlow 2."""
     loaded = tf.saved_model.load(str(folder), tags=list(tags))
     functions = dict(loaded.signatures)
-    types = {
-        key: {alias: _type_of(spec) for alias, spec in signature.inputs.items()}
-        for key, signature in signatures.items()
-    }
     held = [loaded]  # the functions hold no strong reference to their variables
 
     def execute(name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Arrays:
         with _translated():
-            tensors = {
-                alias: _to_tensor(value, types[name][alias]) for alias, value in inputs.items()
-            }
+            arrays = _check_types(signatures[name], inputs)
+            tensors = {alias: tf.convert_to_tensor(value) for alias, value in arrays.items()}
             results = functions[name](**tensors)
             return {alias: _from_numpy(results[alias].numpy()) for alias in outputs}
 
@@ -133,11 +132,8 @@ def _load_session(
             with _translated():
                 callables[key] = session._make_callable_from_options(options)
         with _translated():
-            arrays = [
-                _to_array(inputs[alias], _type_of(spec), place)
-                for place, (alias, spec) in enumerate(sorted(signature.inputs.items()))
-            ]
-            results = callables[key](*arrays)
+            arrays = _check_types(signature, inputs)
+            results = callables[key](*arrays.values())
         return {alias: _from_numpy(value) for alias, value in zip(outputs, results, strict=True)}
 
     def release() -> None:
@@ -157,24 +153,31 @@ def _from_numpy(value: Any) -> np.ndarray:
     return np.array(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
 
 
-def _to_tensor(value: np.ndarray, dtype: tf.DType) -> tf.Tensor:
-    return tf.convert_to_tensor(_to_array(value, dtype, 0), dtype=dtype)
+def _check_types(signature: Signature, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the inputs in the order of their aliases; refuse those of another type.
 
-
-def _to_array(value: np.ndarray, dtype: tf.DType, place: int) -> np.ndarray:
-    """Check an input's type, which TensorFlow's runtime would say in Python's terms."""
-    given = tf.as_dtype(value.dtype)
-    if given != dtype:
-        raise ServingError(
-            "INVALID_ARGUMENT",
-            f"Expects arg[{place}] to be {_name_of(dtype)} but {_name_of(given)} is provided",
-        )
-    return value
+    TensorFlow's Python would convert some and refuse others in words of its own.
+    """
+    for place, (alias, spec) in enumerate(sorted(signature.inputs.items())):
+        expected, given = _type_of(spec), tf.as_dtype(inputs[alias].dtype)
+        if given != expected:
+            types = f"{_name_of(expected)} but {_name_of(given)}"
+            raise ServingError(
+                "INVALID_ARGUMENT", f"Expects arg[{place}] to be {types} is provided"
+            )
+    return {alias: inputs[alias] for alias in sorted(inputs)}
 
 
 def _name_of(dtype: tf.DType) -> str:
     """Name a type as TensorFlow's C++ does: ``float``, ``double``, ``half``, ``int32`` …"""
     return DataType.Name(dtype.as_datatype_enum).removeprefix("DT_").lower()
+
+
+def _copy(definition: Any) -> Any:
+    """Copy a signature, which else would hold the whole graph that it is a part of."""
+    copied = meta_graph_pb2.SignatureDef()
+    copied.CopyFrom(definition)
+    return copied
 
 
 def _find_meta_graph(folder: Path, tags: Sequence[str]) -> Any:
@@ -228,7 +231,9 @@ def _describe_tensor(alias: str, info: Any) -> TensorSpec:
     shape: tuple[int | None, ...] | None = None
     if info.HasField("tensor_shape") and not info.tensor_shape.unknown_rank:
         shape = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
-    return TensorSpec(alias, info.name, DataType.Name(info.dtype), shape)
+    # A reference variable of TensorFlow 1 gives values of the type that it refers to.
+    dtype = DataType.Name(info.dtype).removesuffix("_REF")
+    return TensorSpec(alias, info.name, dtype, shape)
 
 
 @contextlib.contextmanager
@@ -237,11 +242,19 @@ def _translated(loading: bool = False) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        message = _EAGER_PREAMBLE.sub("", error.message)
         code = _CODES.get(error.error_code, "UNKNOWN")
-        raise ServingError(code, _EAGER_OPERATION.sub("", message)) from error
+        raise ServingError(code, _keep_essence(error.message)) from error
+    except UnicodeDecodeError as error:
+        # TensorFlow's Python cannot read a message that quotes bytes of the request.
+        message = bytes(error.object).decode(errors="replace")
+        raise ServingError("INVALID_ARGUMENT", _keep_essence(message)) from error
     except FileNotFoundError as error:
         raise ServingError("NOT_FOUND", str(error)) from error
     except (TypeError, ValueError, OSError) as error:
         # Before the graph, such as an array that is no tensor; while loading, a damaged file.
         raise ServingError("DATA_LOSS" if loading else "INVALID_ARGUMENT", str(error)) from error
+
+
+def _keep_essence(message: str) -> str:
+    """Drop what TensorFlow's Python puts around the words of the runtime."""
+    return _EAGER_OPERATION.sub("", _FUNCTION_NODES.sub("", _EAGER_PREAMBLE.sub("", message)))

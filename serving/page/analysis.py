@@ -42,9 +42,10 @@ def analyse(sound: UploadedSound, listener: Listener) -> Iterator[dict[str, Any]
         Objects told apart by ``kind``. First ``sound``: what it is, its envelope and mel
         spectrogram (see ``SoundDisplay.describe``). Then any number of ``progress``: ``end_s``, up
         to where it has been heard. Then ``scores``: ``window_s``, ``hop_s``, ``starts_s``,
-        ``ends_s``, and ``classes``, the likeliest first: ``index``, ``label``, ``max``, ``mean``
-        and ``probabilities``, one a window. Last, of models with hidden features, ``features``:
-        see ``Listener.find_features``, of the window in which the model is surest.
+        ``ends_s``, ``surest`` (the window with the largest probability), ``num_classes`` and
+        ``classes``, the likeliest first: ``index``, ``label``, ``max``, ``mean`` and
+        ``probabilities``, one a window. Last, of models with hidden features, ``features``: see
+        ``Listener.find_features``, of the surest window.
 
     Raises:
         UploadError: the sound cannot be used.
@@ -60,18 +61,19 @@ def analyse(sound: UploadedSound, listener: Listener) -> Iterator[dict[str, Any]
     probabilities = np.stack([window.probabilities for window in windows])
     if not np.isfinite(probabilities).all():
         raise ServingError("INTERNAL", "The model answers with scores that are no numbers.")
+    surest = int(probabilities.max(axis=1).argmax())
     yield {
         "kind": "scores",
         "window_s": listener.window_s,
         "hop_s": listener.choose_hop_s(duration_s),
         "starts_s": [round(window.start_s, 4) for window in windows],
         "ends_s": [round(window.end_s, 4) for window in windows],
+        "surest": surest,
         "num_classes": probabilities.shape[1],
         "classes": _describe_classes(probabilities, listener),
     }
     if listener.has_features:
-        surest = windows[int(probabilities.max(axis=1).argmax())]
-        yield {"kind": "features", **listener.find_features(sound, surest.start_s)}
+        yield {"kind": "features", **listener.find_features(sound, windows[surest].start_s)}
 
 
 def _describe_classes(probabilities: np.ndarray, listener: Listener) -> list[dict[str, Any]]:

@@ -90,9 +90,7 @@ export class Results {
     this.showLanes();
     this.showTable();
     // Where the model is surest, which is what one wants to see first.
-    const best = scores.classes[0].probabilities;
-    const surest = best.indexOf(Math.max(...best));
-    this.seek(this.isLong ? scores.middles[surest] : 0);
+    this.seek(this.isLong ? scores.middles[scores.surest] : 0);
   }
 
   get best() {
@@ -246,7 +244,7 @@ export class Results {
       canvas.setAttribute("role", "img");
       const peak = row.probabilities.indexOf(Math.max(...row.probabilities));
       canvas.setAttribute("aria-label",
-        `most likely at ${formatSeconds(this.scores.middles[peak])}, on average ${formatShare(row.mean)}`);
+        `${row.label}: most likely at ${formatSeconds(this.scores.middles[peak])}, on average ${formatShare(row.mean)}`);
       lane.append(canvas, make("div", "cursor"));
       this.seekByClick(lane);
       item.append(make("span", "name", row.label), make("span", "value", `max ${formatShare(row.max)}`), lane);

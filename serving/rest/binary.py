@@ -5,6 +5,8 @@ from __future__ import annotations
 import binascii
 from typing import Any
 
+import pybase64
+
 from serving.errors import ServingError
 from serving.rest.json_text import describe
 from serving.rest.json_values import list_members, to_bytes
@@ -48,6 +50,10 @@ def decode_base64(text: bytes) -> bytes:
     Raises:
         ServingError: INVALID_ARGUMENT where it is no base64.
     """
+    try:
+        return pybase64.b64decode(text, validate=True)  # many times as fast as what follows
+    except ValueError:
+        pass
     rest = text.translate(None, _ALPHABET)
     if rest.strip(_PADDING):  # besides padding there is white space, or what does not belong
         text = text.translate(None, _WHITESPACE)

@@ -18,6 +18,7 @@ from esc_tf.errors import ExportError
 from export.graphs import InferenceGraphs
 from export.metadata import ModelFacts, add_metadata, read_metadata
 from export.tflite import convert_tflite
+from serving.tflite_facts import read_facts
 from tests.export.converted import convert_tiny, find_model, make_clips, run_file
 from tests.export.models import LABELS
 
@@ -66,6 +67,15 @@ class MetadataTest(tf.test.TestCase, parameterized.TestCase):
         found = read_metadata(add_metadata(convert_tiny("int8_backbone"), facts))
         self.assertEqual(found, facts)
         self.assertEqual(found.front_end["hop_length"], 128)
+
+    @parameterized.parameters(0.0, 0.625, 1.0)
+    def test_a_threshold_is_written_and_read(self, threshold: float) -> None:
+        facts = dataclasses.replace(FACTS, other_threshold=threshold)
+        content = add_metadata(convert_tiny("float32"), facts)
+        self.assertEqual(read_metadata(content), facts)
+        path = self.create_tempfile(content=content).full_path
+        # What a device reads without this package.
+        self.assertEqual(read_facts(path).other_threshold, threshold)
 
     def test_words_that_nobody_said(self) -> None:
         facts = dataclasses.replace(FACTS, author="", licence="", description="")
@@ -147,6 +157,36 @@ class MediaPipeTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(best.category_name, LABELS[probabilities.argmax()])
             tolerance = 1e-4 if kind == "float32" else 0.1
             self.assertAllClose(best.score, probabilities.max(), atol=tolerance)
+        classifier.close()
+
+    def test_leaves_out_what_does_not_reach_the_threshold(self) -> None:
+        schema, audio, audio_data = import_mediapipe(self)
+        from export.metadata import _find_metadata
+
+        clips = make_clips(6)
+        wanted = np.asarray(find_model()(clips)["probabilities"])
+        # Between the clips' highest probabilities, so that some clips are none of the classes.
+        threshold = float(np.sort(wanted.max(axis=1))[2:4].mean())
+        facts = dataclasses.replace(FACTS, other_threshold=threshold)
+        content = add_metadata(
+            convert_tflite(InferenceGraphs(find_model()), "float32", make_clips(4)), facts
+        )
+        buffer = bytes(_find_metadata(content).Bytes)
+        found = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(buffer, 0))
+        probabilities, logits = found.subgraphMetadata[0].outputTensorMetadata
+        (unit,) = probabilities.processUnits
+        self.assertEqual(unit.optionsType, schema.ProcessUnitOptions.ScoreThresholdingOptions)
+        self.assertAlmostEqual(unit.options.globalScoreThreshold, threshold, places=6)
+        self.assertEmpty(logits.processUnits or [])
+        path = self.create_tempfile(content=content).full_path
+        classifier = audio.AudioClassifier.create_from_model_path(path)
+        num_named = []
+        for clip, scores in zip(clips, wanted, strict=True):
+            data = audio_data.AudioData.create_from_array(clip, FACTS.sample_rate_hz)
+            categories = classifier.classify(data)[0].classifications[0].categories
+            self.assertLen(categories, np.sum(scores >= threshold))
+            num_named.append(len(categories))
+        self.assertEqual(num_named.count(0), 3)
         classifier.close()
 
 

@@ -187,6 +187,7 @@ class JudgeTest(tf.test.TestCase):
         entry = self.judge("tflite_float32", arrays, facts)
         self.assertLen(entry["problems"], 1)
         self.assertIn("5.0e-05 of their norm off for clip1, and 1e-05", entry["problems"][0])
+        self.assertAllClose(entry["relative_error_of_worst_clip"], 5e-5, rtol=1e-2)
         self.assertFalse(entry["passed"])
         self.assertTrue(self.judge("tflite_float16", arrays, facts)["passed"])
 
@@ -226,6 +227,7 @@ class JudgeTest(tf.test.TestCase):
         self.assertIn("first class of 1 of 3 clips", entry["problems"][0])
         self.assertIn("99% must agree", entry["problems"][0])
         self.assertEqual(entry["probes_of_another_class"], ["silence"])
+        self.assertEqual(entry["clips_of_another_class"], ["clip0"])
         generated = self.judge("tflite_int8", arrays, facts, clips=make_clips(real=False))
         self.assertIn("95% must agree", generated["problems"][0])
 

@@ -330,6 +330,24 @@ def test_bad_sound_files_are_refused(classifier, tmp_path) -> None:
         classifier.classify_file(empty)
 
 
+def test_other_is_what_no_class_reaches(model, tmp_path, capsys) -> None:
+    sound, path = tmp_path / "sound.wav", tmp_path / "sure.tflite"
+    soundfile.write(sound, make_sound(4000), RATE_HZ)
+    path.write_bytes(convert(model, other_threshold=1.0))
+    classifier = TFLiteClassifier(path)
+    assert classifier.facts.other_threshold == 1.0
+    assert classifier.choose_label(classifier.classify_file(sound)) == "other"
+    assert tflite_classifier.main([str(path), str(sound), "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["label"] == "other" and len(line["labels"]) == len(model.label_names)
+    assert tflite_classifier.main([str(path), str(sound)]) == 0
+    assert capsys.readouterr().out.startswith(f"{sound}: other (")
+    path.write_bytes(convert(model))
+    classifier = TFLiteClassifier(path)
+    best = classifier.name_best(classifier.classify_file(sound), 1)[0][0]
+    assert classifier.choose_label(classifier.classify_file(sound)) == best
+
+
 def test_the_command(path, classifier, tmp_path, capsys) -> None:
     sound = tmp_path / "sound.wav"
     soundfile.write(sound, make_sound(9000), RATE_HZ, subtype="FLOAT")

@@ -174,6 +174,16 @@ class ActivationsTest(tf.test.TestCase):
 
 
 class FileTest(tf.test.TestCase):
+    def test_a_threshold_goes_with_the_model(self) -> None:
+        model, path = tiny_classifier(), Path(self.get_temp_dir()) / "with_threshold.keras"
+        self.assertIsNone(model.other_threshold)
+        model.other_threshold = 0.625
+        model.save(path)
+        loaded = load_classifier(path)
+        self.assertEqual(loaded.other_threshold, 0.625)
+        self.assertEqual(loaded.fold_batch_norms().other_threshold, 0.625)
+        self.assertIsNone(tiny_classifier().other_threshold)
+
     def test_run_directory_and_file_give_the_same_model(self) -> None:
         folder = Path(self.get_temp_dir())
         model, waveform = tiny_classifier(), clips()

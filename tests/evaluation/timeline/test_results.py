@@ -78,6 +78,8 @@ def test_json_says_what_was_heard(timeline: Timeline, tmp_path: Path) -> None:
         "num_windows": 3,
         "padded_to_s": None,
         "last_window_padded_from_s": 1.5,
+        "other_threshold": None,
+        "num_other": 0,
         "problem": "r.wav: truncated",
         "label_names": ["dog", "Crying, sobbing", "$rain$"],
     }

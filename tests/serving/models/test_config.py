@@ -95,6 +95,11 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, words: str) -> None:
     assert str(caught.value).startswith(str(tmp_path / "models.config"))
 
 
+def test_a_bucket_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="gs://bucket/m of model x is a URI"):
+        read(tmp_path, "model_config_list { config { name: 'x' base_path: 'gs://bucket/m' } }")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="none.config: cannot be read"):
         read_model_config_file(tmp_path / "none.config")

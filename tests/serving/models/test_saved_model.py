@@ -113,9 +113,10 @@ def test_what_the_graph_refuses_is_said_in_its_words_alone(tf1: Servable, tf2: S
     assert code == "INVALID_ARGUMENT"
     assert message.startswith("Matrix size-incompatible: In[0]: [2,2], In[1]: [3,4]")
     assert not any(words in message for words in ("stack traces", "[Op:", "Detected at"))
-    code, message = refusal(tf1, "classify", {"inputs": np.array([b"\xff"], object)})
-    assert code == "INVALID_ARGUMENT"
-    assert message.startswith("Could not parse example input")
+    for text, shown in ((b"garbage", "'garbage'"), (b"\xff", "'\ufffd'")):  # it quotes the input
+        code, message = refusal(tf1, "classify", {"inputs": np.array([text], object)})
+        assert code == "INVALID_ARGUMENT"
+        assert message.startswith(f"Could not parse example input, value: {shown}")
 
 
 def test_types_are_not_converted(tf1: Servable, tf2: Servable) -> None:

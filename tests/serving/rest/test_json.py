@@ -161,6 +161,18 @@ def test_the_lower_half_of_a_surrogate_pair_alone_is_three_bytes(parse: Parser) 
 
 
 @PARSERS
+def test_long_lists_of_numbers(parse: Parser) -> None:
+    texts = ["0", "-0", "17", "-1.5", "2e3", "1E-2", "9" * 18, "9" * 19, "1e-300", "0.1"] * 500
+    for separator in (",", " ,\n"):
+        body = f"[{separator.join(texts)}]"
+        assert repr(parse(body.encode())) == repr(json.loads(body))
+        for wrong, problem in (("01", NO_COMMA_IN_LIST), ("1.", NO_FRACTION), ("1e309", TOO_BIG)):
+            with pytest.raises(ServingError) as caught:
+                parse(f"[{separator.join(texts)}{separator}{wrong}]".encode())
+            assert problem in caught.value.message
+
+
+@PARSERS
 def test_of_a_repeated_name_the_first_counts(parse: Parser) -> None:
     value = parse(b'{"a": 1, "b": 2, "a": 3}')
     assert value["a"] == 1
@@ -168,7 +180,7 @@ def test_of_a_repeated_name_the_first_counts(parse: Parser) -> None:
 
 
 @PARSERS
-@pytest.mark.parametrize("levels", [100, 150, 250, 1000, 100_000, 500_000])
+@pytest.mark.parametrize("levels", [100, 150, 250, 1000, 100_000])
 def test_deep_nesting(parse: Parser, levels: int) -> None:
     value = parse(b"[" * levels + b"]" * levels)
     depth = 1

@@ -216,6 +216,13 @@ REFUSED: list[tuple[str, dict[str, str], str, str]] = [
         WRAPPED.format(0, wrong_type('{\n    "b64": "aGVsbG8="\n}', "Object", "int32")),
     ),
     (
+        "base64 for the first of two inputs",
+        {"a": "STRING", "b": "INT32"},
+        f'{{"instances": [{HELLO}]}}',
+        "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. "
+        "Missing but required: {b}.",
+    ),
+    (
         "an object for a number",
         X_FLOAT,
         '{"instances": [[{"y": 1}]]}',
