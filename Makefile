@@ -25,7 +25,7 @@ DATA ?= data/ESC-50-master
 CHECKPOINT ?= pretrained/mn04_as_mAP_432.pt
 CREDITS ?= $(DATA)/LICENSE
 FOLDS ?= 1 2 3 4
-VIEWS ?= 16
+VIEWS ?= 48
 SHIPPED_RUNS ?= runs/shipped
 SHIPPED_OUT ?= esc_tf/shipped_model
 
@@ -36,7 +36,8 @@ IN_VENV := $(VENV)/bin
 COMMAND := $(IN_VENV)/python -m esc_tf
 TEACHER := configs/experiment/mn04_esc10.yaml --set data.root=$(DATA) \
   --set recipe.fine_tuning.source=$(SHIPPED_RUNS)/mn04_as.keras
-STUDENT := configs/experiment/student_esc10.yaml --set data.root=$(DATA)
+STUDENT := configs/experiment/student_esc10.yaml --set data.root=$(DATA) \
+  --set recipe.fine_tuning.source=$(SHIPPED_RUNS)/mn04_as.keras
 TARGETS := recipe.distillation.targets=$(SHIPPED_RUNS)/answers
 ANSWERS := $(foreach fold,$(FOLDS) all,$(SHIPPED_RUNS)/answers_$(fold).npz)
 SOURCES := esc_tf export serving tests benchmarks setup.py
@@ -95,11 +96,11 @@ $(SHIPPED_RUNS)/teacher/metrics.json: $(SHIPPED_RUNS)/mn04_as.keras
 
 $(SHIPPED_RUNS)/answers_all.npz: $(SHIPPED_RUNS)/teacher/metrics.json
 	$(COMMAND).distill teach --config $(STUDENT) --set data.test_fold=null --set $(TARGETS)_all.npz \
-	  --run-dir $(<D) --views $(VIEWS) --force
+	  --run-dir $(<D) --views $(VIEWS) --embeddings --force
 
 $(SHIPPED_RUNS)/answers_%.npz: $(SHIPPED_RUNS)/teachers/cross_validation.json
 	$(COMMAND).distill teach --config $(STUDENT) --set data.test_fold=$* --set '$(TARGETS)_{test_fold}.npz' \
-	  --run-dir $(<D)/fold_$* --views $(VIEWS) --force
+	  --run-dir $(<D)/fold_$* --views $(VIEWS) --embeddings --force
 
 $(SHIPPED_RUNS)/students/cross_validation.json: $(ANSWERS)
 	$(COMMAND).train --config $(STUDENT) --set '$(TARGETS)_{test_fold}.npz' --cross-validate \

@@ -62,6 +62,8 @@ def test_every_file_is_tested() -> None:
         "tfnet_esc50",
         "student_esc10",
         "student_esc10_plain",
+        "student_esc10_inherited",
+        "mobilenet_student_esc10",
     }
 
 
@@ -204,16 +206,20 @@ def test_tfnet_is_trained_as_published() -> None:
     assert experiment.front_end.num_frames == 250
 
 
-def test_the_plain_student_differs_in_its_teacher_alone() -> None:
-    taught, plain = (
+def test_the_students_differ_in_what_their_teacher_gives_alone() -> None:
+    taught, plain, inherited = (
         load_experiment(CONFIGS / "experiment" / f"{name}.yaml")
-        for name in ("student_esc10", "student_esc10_plain")
+        for name in ("student_esc10", "student_esc10_plain", "student_esc10_inherited")
     )
-    distillation = taught.recipe.distillation
-    assert distillation is not None and plain.recipe.distillation is None
+    distillation, tuning = taught.recipe.distillation, taught.recipe.fine_tuning
+    assert distillation is not None and tuning is not None
     assert (distillation.label_weight, distillation.temperature) == (0.1, 1.0)
-    recipe = plain.recipe.model_copy(update={"distillation": distillation})
-    assert plain.model_copy(update={"name": taught.name, "recipe": recipe}) == taught
+    assert plain.recipe.distillation is plain.recipe.fine_tuning is None
+    assert inherited.recipe.distillation is None and inherited.recipe.fine_tuning == tuning
+    for other in (plain, inherited):
+        update = {"distillation": distillation, "fine_tuning": tuning}
+        recipe = other.recipe.model_copy(update=update)
+        assert other.model_copy(update={"name": taught.name, "recipe": recipe}) == taught
 
 
 # --- one step
