@@ -93,6 +93,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--hours", type=float, default=1.0, metavar="H", help="of each kind of other sound (1)"
     )
+    parser.add_argument(
+        "--min-agreement",
+        type=float,
+        metavar="SHARE",
+        help="share of clips whose first class the int8 file must keep (0.99), as in an export",
+    )
     return parser
 
 
@@ -127,7 +133,7 @@ def _run(arguments: argparse.Namespace) -> int:
         staging = Path(folder) / out.name
         staging.mkdir()
         model.save(staging / shipped.KERAS_FILE)
-        card = _export(staging, experiment.name, arguments.data_root, model)
+        card = _export(staging, experiment.name, arguments, model)
         from esc_tf.litert_model import LiteRTModel
 
         heard = {
@@ -157,9 +163,13 @@ def _run(arguments: argparse.Namespace) -> int:
             "cross_validation": measure_folds(
                 held_out.logits, held_out.labels, held_out.folds, model.label_names
             ),
-            "open_set": {"label": "other", **open_set},
+            "open_set": {
+                "label": "other",
+                "trained_on_outliers": experiment.augment.outlier is not None,
+                **open_set,
+            },
             "use": list(_USE),
-            "licences": list(_LICENCES),
+            "licences": list(_LICENCES[: None if teachers else -1]),
             "limits": list(_LIMITS),
             "retrain": _RETRAIN,
         }
@@ -182,6 +192,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace, out: Path) -> None:
     if not 0.0 < arguments.accept <= 1.0:
         raise RequestError("--accept must lie above 0 and not above 1")
+    if arguments.min_agreement is not None and not 0.0 < arguments.min_agreement <= 1.0:
+        raise RequestError("--min-agreement must lie above 0 and not above 1")
     if not 0.0 < arguments.hours <= 1000.0:
         raise RequestError("--hours must be above 0 and not above 1000")
     if not Path(arguments.credits).expanduser().is_file():
@@ -226,7 +238,9 @@ def _describe(experiment: Experiment, section: str) -> dict[str, Any]:
     return content
 
 
-def _export(staging: Path, name: str, data_root: str, model: Classifier) -> dict[str, Any]:
+def _export(
+    staging: Path, name: str, arguments: argparse.Namespace, model: Classifier
+) -> dict[str, Any]:
     """Write the verified file for LiteRT into the folder; return the export's card."""
     from dataclasses import replace
 
@@ -235,10 +249,11 @@ def _export(staging: Path, name: str, data_root: str, model: Classifier) -> dict
     from export.model_card import CardText, describe_model
     from export.source import load_source
 
-    source = load_source(staging / shipped.KERAS_FILE, data=recognize_layout(data_root))
+    source = load_source(staging / shipped.KERAS_FILE, data=recognize_layout(arguments.data_root))
     text = CardText(describe_model(model), author="The esc_tf authors", licence=_LICENCE)
     with tempfile.TemporaryDirectory() as folder, Bundle(Path(folder) / "export") as bundle:
-        export_model(replace(source, name=name), ExportRequest((_FORMAT,), text), bundle)
+        request = ExportRequest((_FORMAT,), text, min_agreement=arguments.min_agreement)
+        export_model(replace(source, name=name), request, bundle)
         card = json.loads((bundle.out / CARD_FILE).read_text(encoding="utf-8"))
         shutil.copyfile(bundle.out / card["files"][_FORMAT]["path"], staging / shipped.TFLITE_FILE)
     card["files"] = {
