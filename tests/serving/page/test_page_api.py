@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from serving.page.sound import PageLimits
 from serving.page_api import UPLOAD_TYPE, page_routes
 from serving.settings import ServerSettings
 from tests.serving.page import fakes
+from tests.serving.page.serving_thread import serve
 from tests.serving.page.sounds import encode, tone
 
 FOLDER = Path(serving.page.__file__).parent
@@ -267,3 +272,44 @@ def test_no_more_sounds_at_a_time_than_allowed() -> None:
         assert read_lines(answers[0])[-1]["kind"] == "features"
         assert analyse(client).status_code == 200
     assert manager.num_leases == 0
+
+
+def test_what_a_client_that_leaves_held_is_given_back() -> None:
+    reached, go_on, gone = threading.Event(), threading.Event(), threading.Event()
+    model = fakes.sound_model()
+
+    def wait(name: str, inputs: object) -> None:
+        if name == "serving_default" and not go_on.is_set():
+            reached.set()
+            assert go_on.wait(60)
+
+    class Manager(fakes.FakeManager):
+        @contextlib.contextmanager
+        def lease(self, *arguments: Any, **options: Any) -> Iterator[fakes.FakeServable]:
+            try:
+                with super().lease(*arguments, **options) as servable:
+                    yield servable
+            finally:
+                gone.set()
+
+    model.on_run = wait
+    long = encode(np.tile(tone(200, 2.0, 16_000), 20), 16_000)
+    manager = Manager({"bands": [model]})
+    app = Starlette(routes=page_routes(manager, ServerSettings(), PageLimits(max_requests=1)))
+    with serve(app) as address:
+        place = urlsplit(address)
+        assert place.hostname and place.port
+        with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+            head = (
+                f"POST /page/analyse?model=bands HTTP/1.1\r\nHost: x\r\nContent-Type: {UPLOAD_TYPE}"
+            )
+            connection.sendall(f"{head}\r\nContent-Length: {len(long)}\r\n\r\n".encode() + long)
+            assert connection.recv(1).startswith(b"H")
+            assert reached.wait(60)
+        go_on.set()
+        assert gone.wait(60)
+        assert manager.num_leases == 0
+        connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("POST", "/page/features?model=bands", SOUND, HEADERS)
+            assert connection.getresponse().status == 200
