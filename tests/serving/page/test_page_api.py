@@ -313,3 +313,22 @@ def test_what_a_client_that_leaves_held_is_given_back() -> None:
         with contextlib.closing(connection):
             connection.request("POST", "/page/features?model=bands", SOUND, HEADERS)
             assert connection.getresponse().status == 200
+
+
+def test_mutated_sounds_never_fail_the_server(
+    client: TestClient, manager: fakes.FakeManager
+) -> None:
+    rng = np.random.default_rng(1)
+    sounds = [tone(440, 0.3, 16_000), np.zeros(1, np.float32)]
+    contents = [encode(sound, 16_000, kind) for sound in sounds for kind in ("WAV", "FLAC", "OGG")]
+    statuses = []
+    for round_ in range(120):
+        content = bytearray(contents[round_ % len(contents)])
+        for place in rng.integers(0, min(len(content), 60), 3):
+            content[place] = rng.integers(0, 256)
+        answer = analyse(client, bytes(content[: rng.integers(1, len(content) + 1)]))
+        statuses.append(answer.status_code)
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        assert lines[-1]["kind"] == "features" if answer.status_code == 200 else lines[0]["error"]
+    assert set(statuses) == {200, 422}
+    assert manager.num_leases == 0
