@@ -17,6 +17,7 @@ ROOMS = (
     "frames",
     "shipped",
     "config",
+    "command",
     "audio",
     "data",
     "augment",
