@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from esc_tf import evaluate, predict
+from esc_tf.audio import read_clip, resample
 from esc_tf.shipped import ShippedModel
 from esc_tf.tasks.classifier import load_classifier
 from export.graphs import InferenceGraphs
@@ -75,13 +76,12 @@ class LiteRTTest(TrainedTonesCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         model = load_classifier(self.run_dir)
-        # The long one is fitted as the card of the file says, here as the classifier would.
         for line, path in zip(lines, self.files, strict=True):
+            waveform = resample(read_clip(path), RATE_HZ).waveform
             if path.endswith(".flac"):
+                # Fitted as the card of the file says, not as the classifier would.
                 self.assertEqual(line["cut_from_s"], 1.0)
-                self.assertEqual(line["label"], "middle")
-                continue
-            waveform = soundfile.read(path, dtype="float32")[0]
+                waveform = waveform[2000:6000]
             expected = np.asarray(model(waveform[None])["probabilities"])[0]
             found = {item["label"]: item["score"] for item in line["predictions"]}
             self.assertAllClose([found[name] for name in LABELS], expected, atol=1e-4)
