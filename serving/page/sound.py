@@ -57,6 +57,16 @@ class _ForwardSoundFile(soundfile.SoundFile):
         return False
 
 
+class _Content(io.BytesIO):
+    """Bytes as a file in which a damaged header may ask for any place: before the start is 0."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return super().seek(0)
+
+
 class UploadedSound:
     """An uploaded file, which is decoded anew by each ``read_blocks``, always within the limits.
 
@@ -118,7 +128,8 @@ class UploadedSound:
                 except soundfile.SoundFileError as error:
                     self.problem = f"decoding fails ({_reason(error)})"
                     break
-                mono = block.mean(axis=1, dtype=np.float32)
+                with np.errstate(invalid="ignore", over="ignore"):  # told as a fault below
+                    mono = block.mean(axis=1, dtype=np.float32)
                 fault = find_bad_samples(mono)
                 if fault is not None:
                     self.problem = fault
@@ -149,7 +160,7 @@ class UploadedSound:
 
     def _open(self) -> Any:
         try:
-            return _ForwardSoundFile(io.BytesIO(self._content))
+            return _ForwardSoundFile(_Content(self._content))
         except (soundfile.SoundFileError, OSError, ValueError) as error:
             raise UploadError(
                 f"This is no sound file that can be read ({_reason(error)}). Choose a WAV, FLAC, "

@@ -155,9 +155,11 @@ def test_what_comes_before_a_fault_is_heard() -> None:
     assert 200_000 < len(decoded) <= 400_000
 
 
-def test_mutated_files_are_heard_or_refused_and_nothing_else() -> None:
+def test_mutated_files_are_heard_or_refused_and_nothing_else(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     rng = np.random.default_rng(0)
-    formats = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")]
+    formats = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("MP3", None), ("MAT5", None)]
     contents = [encode(tone(440, 0.5, 16_000), 16_000, *item) for item in formats]
     outcomes = {"heard": 0, "refused": 0}
     for round_ in range(200):
@@ -171,3 +173,5 @@ def test_mutated_files_are_heard_or_refused_and_nothing_else() -> None:
         except UploadError:
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 10
+    # The MP3 decoder says a line of its own of what it meets; nothing else fills the log.
+    assert "Traceback" not in capfd.readouterr().err
