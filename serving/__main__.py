@@ -92,7 +92,6 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _start_diagnostics() -> None:
     """Lines on stderr; stdout is the access log's."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("absl").setLevel(logging.WARNING)
 
 
