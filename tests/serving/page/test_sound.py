@@ -155,9 +155,9 @@ def test_what_comes_before_a_fault_is_heard() -> None:
     assert 200_000 < len(decoded) <= 400_000
 
 
-def test_mutated_files_are_heard_or_refused_and_nothing_else(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+# What fails inside of a callback of the decoder only says so, at length.
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_mutated_files_are_heard_or_refused_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     formats = [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("MP3", None), ("AIFF", None)]
     contents = [encode(tone(440, 0.5, 16_000), 16_000, *item) for item in formats]
@@ -173,5 +173,3 @@ def test_mutated_files_are_heard_or_refused_and_nothing_else(
         except UploadError:
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 10
-    # The MP3 decoder says a line of its own of what it meets; nothing else fills the log.
-    assert "Traceback" not in capfd.readouterr().err
