@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from esc_tf.tasks.classifier import Classifier
 
 _FORMAT = "tflite_int8"
+# Keys of a recipe that say where something lies.
+_PLACES = ("targets", "teacher", "source")
 _FILES = (
     shipped.KERAS_FILE,
     shipped.TFLITE_FILE,
@@ -231,7 +233,7 @@ def _describe(experiment: Experiment, section: str) -> dict[str, Any]:
     content = getattr(experiment, section).model_dump(mode="json")
     # Each fold has its own teacher, and what is written beside a run changes no number.
     for key in ("distillation", "fine_tuning"):
-        for place in ("targets", "teacher", "source"):
+        for place in _PLACES:
             (content.get(key) or {}).pop(place, None)
     for key in ("report", "tensorboard", "keep_checkpoints"):
         content.pop(key, None)
@@ -277,15 +279,17 @@ def _without_places(experiment: Experiment) -> Experiment:
     if hasattr(experiment.data, "cache_dir"):
         data["cache_dir"] = None
     changes: dict[str, Any] = {"data": experiment.data.model_copy(update=data)}
-    distillation = experiment.recipe.distillation
-    if distillation is not None:
+    sections: dict[str, Any] = {}
+    for section in ("distillation", "fine_tuning"):
+        found = getattr(experiment.recipe, section)
         places = {
             key: f"pretrained/{PurePath(place).name}"
-            for key in ("targets", "teacher")
-            if (place := getattr(distillation, key)) is not None
+            for key in _PLACES
+            if (place := getattr(found, key, None)) is not None
         }
-        distillation = distillation.model_copy(update=places)
-        changes["recipe"] = experiment.recipe.model_copy(update={"distillation": distillation})
+        if places:
+            sections[section] = found.model_copy(update=places)
+    changes["recipe"] = experiment.recipe.model_copy(update=sections)
     return experiment.model_copy(update=changes)
 
 

@@ -16,6 +16,7 @@ from esc_tf import evaluate, predict
 from esc_tf.audio import read_clip, resample
 from esc_tf.shipped import ShippedModel
 from esc_tf.tasks.classifier import load_classifier
+from export import __main__ as export_command
 from export.graphs import InferenceGraphs
 from export.metadata import ModelFacts, add_metadata
 from export.tflite import convert_tflite
@@ -112,6 +113,17 @@ class LiteRTTest(TrainedTonesCase):
             code, _, err = call(predict, self.files[0], "--duration", "1")
             self.assertEqual(code, 2)
             self.assertIn("takes clips of 0.5 s only", err)
+
+    def test_the_packages_own_model_is_exported_by_default(self) -> None:
+        arguments = export_command.build_parser().parse_args(["--out", "unused"])
+        found = ShippedModel(self.shipped, "ours")
+        with (
+            mock.patch.object(export_command, "find_shipped", return_value=found),
+            mock.patch("export.source._generate_parts", return_value=(None, None)),
+        ):
+            source = export_command._load_source(arguments)
+        self.assertEqual((source.path, source.name), (found.keras_file, "ours"))
+        self.assertEqual(source.model.other_threshold, THRESHOLD)
 
     def test_nothing_is_loaded_before_a_missing_default_is_named(self) -> None:
         with mock.patch("esc_tf.predict.find_shipped", side_effect=predict.RequestError("gone")):
