@@ -46,8 +46,10 @@ _LICENCES = (
     "- Trained on ESC-10, a part of ESC-50: K. J. Piczak, ESC: Dataset for Environmental Sound "
     "Classification, ACM Multimedia 2015. Creative Commons Attribution 3.0; its clips were cut "
     "from recordings on Freesound, each CC0 or CC BY, by the people in `credits.md`.",
-    "- Taught by MobileNetV3 of width 0.4 of EfficientAT (F. Schmid, K. Koutini, G. Widmer, 2023; "
-    "MIT licence), trained on AudioSet and fine-tuned on the same clips of ESC-10.",
+)
+_TEACHER = (
+    "MobileNetV3 of width 0.4 of EfficientAT (F. Schmid, K. Koutini, G. Widmer, 2023; MIT "
+    "licence), trained on AudioSet and fine-tuned on the same clips of ESC-10."
 )
 _LIMITS = (
     "It knows its classes and nothing else, and was tested on eight clips of each a fold.",
@@ -171,7 +173,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 **open_set,
             },
             "use": list(_USE),
-            "licences": list(_LICENCES[: None if teachers else -1]),
+            "licences": [*_LICENCES, *_describe_teacher(bool(teachers), "fine_tuning" in facts)],
             "limits": list(_LIMITS),
             "retrain": _RETRAIN,
         }
@@ -189,6 +191,13 @@ def _run(arguments: argparse.Namespace) -> int:
         _put_in_place(staging, out, Path(folder) / "before")
     print(f"written to {out}")
     return EXIT_DONE
+
+
+def _describe_teacher(taught: bool, inherited: bool) -> list[str]:
+    """What the model owes to another one, as the shipped configurations have it."""
+    if inherited:
+        return [f"- {'Taught by, and b' if taught else 'B'}egun with layers of, {_TEACHER}"]
+    return [f"- Taught by {_TEACHER}"] if taught else []
 
 
 def _check(arguments: argparse.Namespace, out: Path) -> None:
