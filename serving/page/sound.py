@@ -38,7 +38,7 @@ class PageLimits:
         max_requests: sounds that are analysed at the same time; more get 503.
     """
 
-    max_upload_bytes: int = 32 << 20
+    max_upload_bytes: int = 64 << 20
     max_duration_s: float = 600.0
     max_channels: int = 32
     max_decoded_bytes: int = 1 << 30

@@ -146,7 +146,7 @@ def test_models_with_the_reasons_of_those_that_cannot_be_used(client: TestClient
     assert models["plain", 1]["has_features"] is False
     assert "does not take sound" in models["numbers", 3]["reason"]
     assert models["broken", None]["reason"] == "saved_model.pb is damaged"
-    assert answer["limits"]["max_upload_bytes"] == 32 << 20
+    assert answer["limits"]["max_upload_bytes"] == 64 << 20
     with connect(make_manager(), max_request_bytes=1_000) as small:
         assert small.get("/page/models").json()["limits"]["max_upload_bytes"] == 1_000
 
