@@ -7,7 +7,8 @@ Clients in a process of their own send clips of 5 s as base64 WAV (``--data-root
 of a folder at their own rates; else generated noise at the rate of the student, 16 kHz, or any
 other), each the next as soon as it has its answer. The server batches
 them. In the same run, in turns of some seconds, the same signature is called without any server, in
-batches of the size that the server was allowed, by as many threads. Without a model, that is an
+batches of the size that the server was allowed: by one thread, batch after batch, and by as many
+threads as the server runs batches in. Without a model, that is an
 untrained MobileNet student of 10 classes, which costs what a trained one costs.
 
 Another load on the machine changes throughputs; the ratio of CPU time for a clip, the server's to
@@ -86,7 +87,7 @@ class Turns:
 class Result:
     """Everything that was measured."""
 
-    direct: Turns = field(default_factory=Turns)
+    direct: dict[int, Turns] = field(default_factory=dict)  # number of threads → its turns
     server: Turns = field(default_factory=Turns)
     clients: Turns = field(default_factory=Turns)
     latencies_s: list[float] = field(default_factory=list)
@@ -96,7 +97,7 @@ class Result:
 
 
 class Process:
-    """A process that is told seconds on its stdin, and answers with a line of JSON."""
+    """A process that is told on its stdin what to do, and answers with a line of JSON."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -115,10 +116,10 @@ class Process:
             raise EscTfError("a process of the benchmark has ended; the lines above say why")
         return json.loads(line)
 
-    def run(self, seconds: float) -> Any:
+    def run(self, *words: float) -> Any:
         """One turn."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.write(" ".join(map(str, words)) + "\n")
         self._process.stdin.flush()
         return self.read()
 
@@ -238,13 +239,12 @@ def started(
     versions = [path for path in base_path.iterdir() if path.name.isdecimal()]
     write_clips(place / "clips", arguments.data_root, arguments.rate_hz)
     write_bodies(place / "clips", place / "bodies")
-    batch, threads = str(arguments.batch_size), str(arguments.threads)
     with contextlib.ExitStack() as stack:
         direct = Process(
             "benchmarks.contestants.direct_calls",
             *("--model", str(max(versions, key=lambda path: int(path.name)))),
             *("--signature", SIGNATURE, "--clips", str(place / "clips")),
-            *("--batch-size", batch, "--threads", threads),
+            *("--batch-size", str(arguments.batch_size)),
         )
         stack.callback(direct.close)
         direct.read()
@@ -267,8 +267,7 @@ def measure(arguments: argparse.Namespace) -> Result:
         server, clients, direct = sides
         clients.run(min(turn_s, 5.0))  # caches, allocators and threads come to their size
         for _ in range(arguments.turns):
-            told = direct.run(turn_s / 2)
-            result.direct.add(told["num_clips"], told["wall_s"], told["cpu_s"])
+            _call_directly(direct, result, arguments, turn_s / 2)
             before, _ = server.measure()
             told = clients.run(turn_s)
             after, memory = server.measure()
@@ -278,28 +277,41 @@ def measure(arguments: argparse.Namespace) -> Result:
             result.latencies_s += told["latencies_s"]
             result.failures += told["failures"]
             result.memory_mib.append(memory)
-            told = direct.run(turn_s / 2)
-            result.direct.add(told["num_clips"], told["wall_s"], told["cpu_s"])
+            _call_directly(direct, result, arguments, turn_s / 2)
         result.mean_batch = server.read_mean_batch()
     return result
+
+
+def _call_directly(
+    direct: Process, result: Result, arguments: argparse.Namespace, seconds: float
+) -> None:
+    for threads in sorted({1, arguments.threads}):
+        told = direct.run(seconds / 2, threads)
+        turns = result.direct.setdefault(threads, Turns())
+        turns.add(told["num_clips"], told["wall_s"], told["cpu_s"])
 
 
 def show(result: Result, arguments: argparse.Namespace) -> None:
     """Print the table."""
     quantiles = statistics.quantiles(result.latencies_s, n=100)
-    wall_ratio = result.server.clips_per_s / result.direct.clips_per_s
-    cpu_ratio = result.direct.cpu_ms_per_clip / result.server.cpu_ms_per_clip
     print(
         f"{arguments.clients} clients, {result.server.wall_s:.0f} s, "
         f"{len(result.latencies_s)} requests, {len(result.failures)} failed\n"
         f"latency: p50 {1000 * quantiles[49]:.0f} ms, p99 {1000 * quantiles[98]:.0f} ms; "
         f"rows of a batch: {result.mean_batch:.1f}\n"
-        "| | clips/s | CPU ms a clip |\n| --- | --- | --- |\n"
-        f"| direct calls, batches of {arguments.batch_size}, {arguments.threads} threads | "
-        f"{result.direct.clips_per_s:.1f} | {result.direct.cpu_ms_per_clip:.2f} |\n"
-        f"| server | {result.server.clips_per_s:.1f} | {result.server.cpu_ms_per_clip:.2f} |\n"
-        f"| its clients | | {result.clients.cpu_ms_per_clip:.2f} |\n"
-        f"| server / direct | {wall_ratio:.2f} | {cpu_ratio:.2f} |\n"
+        f"| batches of {arguments.batch_size} | clips/s | CPU ms a clip | server's throughput "
+        "to this | CPU time of this to the server's |\n| --- | --- | --- | --- | --- |\n"
+        f"| server, {arguments.threads} batch threads | {result.server.clips_per_s:.1f} | "
+        f"{result.server.cpu_ms_per_clip:.2f} | | |"
+    )
+    for threads, turns in result.direct.items():
+        print(
+            f"| direct calls, {threads} at a time | {turns.clips_per_s:.1f} | "
+            f"{turns.cpu_ms_per_clip:.2f} | {result.server.clips_per_s / turns.clips_per_s:.2f} | "
+            f"{turns.cpu_ms_per_clip / result.server.cpu_ms_per_clip:.2f} |"
+        )
+    print(
+        f"| the clients | | {result.clients.cpu_ms_per_clip:.2f} | | |\n"
         f"memory: {result.memory_mib[0]:.0f} MiB after the first turn, "
         f"{result.memory_mib[-1]:.0f} MiB after the last; highest {max(result.memory_mib):.0f}"
     )

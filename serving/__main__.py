@@ -264,8 +264,8 @@ def _watch_config_file(arguments: argparse.Namespace, manager: ModelManager) -> 
     from serving.models.config import read_model_config_file
 
     def watch() -> None:
-        said = ""
-        while not threading.Event().wait(wait_s):
+        said, pause = "", threading.Event()
+        while not pause.wait(wait_s):
             try:
                 manager.reload(read_model_config_file(Path(arguments.model_config_file)))
                 said = ""

@@ -1,7 +1,7 @@
 """A SavedModel's signature called without any server, in a process of its own.
 
-Told on stdin how long to call (seconds, one number a line), it answers each line with one line of
-JSON: how many clips that were.
+Told on stdin how long to call and in how many threads (``SECONDS THREADS``), it answers each line
+with one line of JSON: how many clips that were.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="folder of the version")
     parser.add_argument("--signature", required=True)
     parser.add_argument("--batch-size", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--clips", type=Path, required=True, help="a folder of WAV files")
     arguments = parser.parse_args(argv)
     model = tf.saved_model.load(str(arguments.model))
@@ -36,10 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for output in function(**{alias: tf.constant(batch)}).values():
             output.numpy()
 
-    counts = [0] * arguments.threads
+    counts: list[int] = []
 
     def run(place: int, until: float) -> None:
-        counts[place] = 0
         while time.monotonic() < until:
             call(counts[place])
             counts[place] += arguments.batch_size
@@ -47,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     call(0)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
+        seconds, num_threads = line.split()
+        counts[:] = [0] * int(num_threads)
         started, cpu = time.monotonic(), time.process_time()
-        until = started + float(line)
-        threads = [
-            threading.Thread(target=run, args=(place, until)) for place in range(arguments.threads)
-        ]
+        until = started + float(seconds)
+        threads = [threading.Thread(target=run, args=(n, until)) for n in range(len(counts))]
         for thread in threads:
             thread.start()
         for thread in threads:

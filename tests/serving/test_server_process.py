@@ -47,7 +47,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[ServerProcess]:
     flags = [f"--model_config_file={models / 'models.config'}", "--client_timeout=2"]
-    with ServerProcess(*flags, "--max_num_load_retries=0") as running:
+    flags += ["--max_num_load_retries=0", "--model_config_file_poll_wait_seconds=1"]
+    with ServerProcess(*flags) as running:
         yield running
 
 
@@ -87,7 +88,23 @@ def test_scores_are_equal_to_the_bit(server: ServerProcess, models: Path) -> Non
         np.testing.assert_array_equal(tf.make_ndarray(outputs[name]).view(np.uint32), bits)
 
 
-# --- new versions
+# --- new configurations and versions
+
+
+def test_the_models_file_is_followed(server: ServerProcess, models: Path) -> None:
+    file = models / "models.config"
+    before = file.read_text()
+    path = "/v1/models/half/labels/stable:predict"
+    body = {"instances": [1]}
+    assert server.request("POST", path, body).status == 400
+    label = 'name: "half" version_labels { key: "stable" value: 1 }'
+    file.write_text(before.replace('name: "half"', label))
+    wait_until(lambda: server.request("POST", path, body).status == 200)
+    file.write_text("no models at all")
+    wait_until(lambda: any("the models stay as they are" in line for line in server.errors))
+    assert server.request("POST", path, body).json == {"predictions": [2.5]}
+    file.write_text(before)
+    wait_until(lambda: server.request("POST", path, body).status == 400)
 
 
 def test_a_broken_new_version_leaves_the_old_one_serving(
