@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("serving")
 _DEFAULT_MODEL_NAME = "default"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -114,6 +115,10 @@ def _check(arguments: argparse.Namespace) -> None:
         problems.append("--use_alts_credentials: ALTS is not possible; see --ssl_config_file")
     if problems:
         raise RequestError(problems)
+    if arguments.host not in _LOOPBACK and not arguments.auth_token_file:
+        _LOG.warning(
+            "whoever reaches %s may use this server; see --auth_token_file", arguments.host
+        )
     for name, reason in WITHOUT_MEANING.items():
         if getattr(arguments, name) is not None:
             _LOG.info("--%s has no effect here: %s", name, reason)
