@@ -7,6 +7,7 @@ they use ``+ - * //`` alone.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -46,3 +47,33 @@ def count_frames(num_samples: Any, frame_length: int, hop_length: int, center: b
 def frame_times_s(num_frames: int, hop_length: int, sample_rate_hz: int) -> list[float]:
     """Centre time in seconds of each frame of a centred transform."""
     return [index * hop_length / sample_rate_hz for index in range(num_frames)]
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """Where the frames of a feature map lie: frame ``i`` at ``first_s + i * step_s``.
+
+    Args:
+        first_s: centre of the first frame, in seconds from the start of the clip.
+        step_s: seconds from frame to frame.
+
+    >>> TimeGrid(0.5, 1.0).times_s(3)
+    [0.5, 1.5, 2.5]
+    """
+
+    first_s: float
+    step_s: float
+
+    def times_s(self, num_frames: int) -> list[float]:
+        """Centre time in seconds of each frame."""
+        return [self.first_s + index * self.step_s for index in range(num_frames)]
+
+
+def divide_evenly(num_frames: int, duration_s: float) -> TimeGrid:
+    """The grid of frames that share a clip evenly, each at the middle of its share.
+
+    >>> divide_evenly(5, 5.0)
+    TimeGrid(first_s=0.5, step_s=1.0)
+    """
+    step_s = duration_s / num_frames
+    return TimeGrid(first_s=step_s / 2, step_s=step_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 import esc_tf
 from esc_tf.evaluation.metrics import SUMMARY_MEASURES
+from esc_tf.evaluation.time_grids import measure_time_grids
 from esc_tf.tasks.classifier import Classifier
 from esc_tf.training.run_directory import find_commit
 from export.source import ExportSource
@@ -90,6 +91,7 @@ def build_model_card(
         },
         "parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         "activations": list(activations),
+        "activation_times": _describe_times(model, activations),
         "training": _describe_training(source),
         "metrics": _summarize_metrics(source.metrics),
         "evaluation": verification["evaluation"] | {"accuracy": verification["model"]["accuracy"]},
@@ -98,6 +100,12 @@ def build_model_card(
             for name, path in files.items()
         },
     }
+
+
+def _describe_times(model: Classifier, activations: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Where in a clip the frames of each activation lie that has time, in seconds."""
+    grids = measure_time_grids(model)
+    return {name: asdict(grids[name]) for name in activations if name in grids}
 
 
 def _describe_training(source: ExportSource) -> dict[str, Any]:

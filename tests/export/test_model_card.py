@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from export.model_card import CardText, build_model_card, describe_model, digest_file
 from export.source import ClipSet, ExportSource
@@ -40,6 +41,9 @@ def test_card_of_a_file(tmp_path: Path) -> None:
     assert card["labels"] == list(LABELS)
     assert (card["name"], card["author"], card["licence"]) == ("imported", "A. Nonymous", None)
     assert (card["version"], card["scores"], card["activations"]) == (3, "sigmoid", ["se2"])
+    # Two pools of two frames, which are 128 samples at 8 kHz apart.
+    grid = card["activation_times"]["se2"]
+    assert [grid["first_s"], grid["step_s"]] == pytest.approx([1.5 * 0.016, 4 * 0.016])
     assert card["input"]["channels"] == 1
     assert card["training"] == {"model_sha256": hashlib.sha256(b"weights").hexdigest()}
     assert card["metrics"] == {}
