@@ -8,11 +8,10 @@ speed alone) and whose front end is also timed by each of its computations. With
 an untrained mn04. Files of others are timed in the same run: ``yamnet.tflite@16000`` hears the same
 clip at its rate, in windows of its length side by side, without overlap.
 
-The clip of 5 s is heard again and again, in one interpreter for each number of threads, as on a
-device. Rounds of all files alternate, so that another load on the machine meets all of them; the
-median round counts, and beside it are the fastest one and the CPU time, which another load changes
-less. The front end is the same file cut off behind its tensor ``features``; the network is the
-difference.
+The clip of 5 s is heard again and again, in one interpreter for each number of threads. Rounds of
+all files alternate, so that another load on the machine meets all of them; the median round counts,
+beside it the fastest one and the CPU time, which another load changes less. The front end is the
+same file cut off behind its tensor ``features``; the network is the difference.
 """
 
 from __future__ import annotations

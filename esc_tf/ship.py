@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from esc_tf.tasks.classifier import Classifier
 
 _FORMAT = "tflite_int8"
+# Keys of a recipe that say where something lies.
+_PLACES = ("targets", "teacher", "source")
 _FILES = (
     shipped.KERAS_FILE,
     shipped.TFLITE_FILE,
@@ -44,8 +46,10 @@ _LICENCES = (
     "- Trained on ESC-10, a part of ESC-50: K. J. Piczak, ESC: Dataset for Environmental Sound "
     "Classification, ACM Multimedia 2015. Creative Commons Attribution 3.0; its clips were cut "
     "from recordings on Freesound, each CC0 or CC BY, by the people in `credits.md`.",
-    "- Taught by MobileNetV3 of width 0.4 of EfficientAT (F. Schmid, K. Koutini, G. Widmer, 2023; "
-    "MIT licence), trained on AudioSet and fine-tuned on the same clips of ESC-10.",
+)
+_TEACHER = (
+    "MobileNetV3 of width 0.4 of EfficientAT (F. Schmid, K. Koutini, G. Widmer, 2023; MIT "
+    "licence), trained on AudioSet and fine-tuned on the same clips of ESC-10."
 )
 _LIMITS = (
     "It knows its classes and nothing else, and was tested on eight clips of each a fold.",
@@ -93,6 +97,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--hours", type=float, default=1.0, metavar="H", help="of each kind of other sound (1)"
     )
+    parser.add_argument(
+        "--min-agreement",
+        type=float,
+        metavar="SHARE",
+        help="share of clips whose first class the int8 file must keep (0.99), as in an export",
+    )
     return parser
 
 
@@ -127,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
         staging = Path(folder) / out.name
         staging.mkdir()
         model.save(staging / shipped.KERAS_FILE)
-        card = _export(staging, experiment.name, arguments.data_root, model)
+        card = _export(staging, experiment.name, arguments, model)
         from esc_tf.litert_model import LiteRTModel
 
         heard = {
@@ -157,9 +167,13 @@ def _run(arguments: argparse.Namespace) -> int:
             "cross_validation": measure_folds(
                 held_out.logits, held_out.labels, held_out.folds, model.label_names
             ),
-            "open_set": {"label": "other", **open_set},
+            "open_set": {
+                "label": "other",
+                "trained_on_outliers": experiment.augment.outlier is not None,
+                **open_set,
+            },
             "use": list(_USE),
-            "licences": list(_LICENCES),
+            "licences": [*_LICENCES, *_describe_teacher(bool(teachers), "fine_tuning" in facts)],
             "limits": list(_LIMITS),
             "retrain": _RETRAIN,
         }
@@ -179,9 +193,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _describe_teacher(taught: bool, inherited: bool) -> list[str]:
+    """What the model owes to another one, as the shipped configurations have it."""
+    if inherited:
+        return [f"- {'Taught by, and b' if taught else 'B'}egun with layers of, {_TEACHER}"]
+    return [f"- Taught by {_TEACHER}"] if taught else []
+
+
 def _check(arguments: argparse.Namespace, out: Path) -> None:
     if not 0.0 < arguments.accept <= 1.0:
         raise RequestError("--accept must lie above 0 and not above 1")
+    if arguments.min_agreement is not None and not 0.0 < arguments.min_agreement <= 1.0:
+        raise RequestError("--min-agreement must lie above 0 and not above 1")
     if not 0.0 < arguments.hours <= 1000.0:
         raise RequestError("--hours must be above 0 and not above 1000")
     if not Path(arguments.credits).expanduser().is_file():
@@ -219,14 +242,16 @@ def _describe(experiment: Experiment, section: str) -> dict[str, Any]:
     content = getattr(experiment, section).model_dump(mode="json")
     # Each fold has its own teacher, and what is written beside a run changes no number.
     for key in ("distillation", "fine_tuning"):
-        for place in ("targets", "teacher", "source"):
+        for place in _PLACES:
             (content.get(key) or {}).pop(place, None)
     for key in ("report", "tensorboard", "keep_checkpoints"):
         content.pop(key, None)
     return content
 
 
-def _export(staging: Path, name: str, data_root: str, model: Classifier) -> dict[str, Any]:
+def _export(
+    staging: Path, name: str, arguments: argparse.Namespace, model: Classifier
+) -> dict[str, Any]:
     """Write the verified file for LiteRT into the folder; return the export's card."""
     from dataclasses import replace
 
@@ -235,10 +260,11 @@ def _export(staging: Path, name: str, data_root: str, model: Classifier) -> dict
     from export.model_card import CardText, describe_model
     from export.source import load_source
 
-    source = load_source(staging / shipped.KERAS_FILE, data=recognize_layout(data_root))
+    source = load_source(staging / shipped.KERAS_FILE, data=recognize_layout(arguments.data_root))
     text = CardText(describe_model(model), author="The esc_tf authors", licence=_LICENCE)
     with tempfile.TemporaryDirectory() as folder, Bundle(Path(folder) / "export") as bundle:
-        export_model(replace(source, name=name), ExportRequest((_FORMAT,), text), bundle)
+        request = ExportRequest((_FORMAT,), text, min_agreement=arguments.min_agreement)
+        export_model(replace(source, name=name), request, bundle)
         card = json.loads((bundle.out / CARD_FILE).read_text(encoding="utf-8"))
         shutil.copyfile(bundle.out / card["files"][_FORMAT]["path"], staging / shipped.TFLITE_FILE)
     card["files"] = {
@@ -262,15 +288,17 @@ def _without_places(experiment: Experiment) -> Experiment:
     if hasattr(experiment.data, "cache_dir"):
         data["cache_dir"] = None
     changes: dict[str, Any] = {"data": experiment.data.model_copy(update=data)}
-    distillation = experiment.recipe.distillation
-    if distillation is not None:
+    sections: dict[str, Any] = {}
+    for section in ("distillation", "fine_tuning"):
+        found = getattr(experiment.recipe, section)
         places = {
             key: f"pretrained/{PurePath(place).name}"
-            for key in ("targets", "teacher")
-            if (place := getattr(distillation, key)) is not None
+            for key in _PLACES
+            if (place := getattr(found, key, None)) is not None
         }
-        distillation = distillation.model_copy(update=places)
-        changes["recipe"] = experiment.recipe.model_copy(update={"distillation": distillation})
+        if places:
+            sections[section] = found.model_copy(update=places)
+    changes["recipe"] = experiment.recipe.model_copy(update=sections)
     return experiment.model_copy(update=changes)
 
 

@@ -179,9 +179,13 @@ def format_card(card: Mapping[str, Any]) -> str:
         f"{calibration['clips']} clips of the test folds are named: {calibration['accepted']:.2%} "
         f"are, {calibration['accuracy_of_accepted']:.2%} of these rightly.",
         _format_alarms(card["open_set"]),
-        "The same sounds were never trained on, but kinds like them were (`augment.outlier`); "
-        "speech, music and other everyday sounds were neither trained on nor measured, and may be "
-        "given the name of a class.",
+        (
+            "Other sounds of such kinds were trained on (`augment.outlier`)"
+            if card["open_set"]["trained_on_outliers"]
+            else "No sound of such kinds was trained on"
+        )
+        + "; speech, music and other everyday sounds were neither trained on nor measured, and may "
+        "be given the name of a class.",
         "## Limits",
         *(f"- {limit}" for limit in card["limits"]),
         "",

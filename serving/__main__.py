@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("serving")
 _DEFAULT_MODEL_NAME = "default"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -92,7 +93,6 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _start_diagnostics() -> None:
     """Lines on stderr; stdout is the access log's."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("absl").setLevel(logging.WARNING)
 
 
@@ -115,6 +115,10 @@ def _check(arguments: argparse.Namespace) -> None:
         problems.append("--use_alts_credentials: ALTS is not possible; see --ssl_config_file")
     if problems:
         raise RequestError(problems)
+    if arguments.host not in _LOOPBACK and not arguments.auth_token_file:
+        _LOG.warning(
+            "whoever reaches %s may use this server; see --auth_token_file", arguments.host
+        )
     for name, reason in WITHOUT_MEANING.items():
         if getattr(arguments, name) is not None:
             _LOG.info("--%s has no effect here: %s", name, reason)
@@ -265,8 +269,8 @@ def _watch_config_file(arguments: argparse.Namespace, manager: ModelManager) -> 
     from serving.models.config import read_model_config_file
 
     def watch() -> None:
-        said = ""
-        while not threading.Event().wait(wait_s):
+        said, pause = "", threading.Event()
+        while not pause.wait(wait_s):
             try:
                 manager.reload(read_model_config_file(Path(arguments.model_config_file)))
                 said = ""

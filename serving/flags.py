@@ -149,7 +149,7 @@ def _add_models(parser: FlagParser) -> None:
     )
     add(
         "--file_system_poll_wait_seconds",
-        type=_ANY_INTEGER,
+        type=_number(int, 0),
         default=1,
         metavar="S",
         help="look for new versions every S seconds; 0: only at the start (1)",

@@ -19,7 +19,15 @@ import functools
 import hashlib
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from importlib import resources
 from typing import Any, Protocol
 
@@ -27,6 +35,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from serving.errors import ServingError
 from serving.page.analysis import analyse
@@ -118,6 +127,27 @@ class _RefusedError(Exception):
         self.http_status = http_status
 
 
+class _LinesResponse(StreamingResponse):
+    """Lines as they come; whatever ends the reply, the generator of the lines is closed."""
+
+    def __init__(self, first: bytes, lines: Generator[bytes, None, None]) -> None:
+        async def stream() -> AsyncIterator[bytes]:
+            yield first
+            async for line in iterate_in_threadpool(lines):
+                yield line
+
+        headers = {**SECURITY_HEADERS, **_NEVER_STORE}
+        super().__init__(stream(), media_type=_STREAM_TYPE, headers=headers)
+        self._lines = lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Not left to the garbage collector, which may come late: a model is held by it.
+            self._lines.close()
+
+
 class _Page:
     def __init__(self, manager: LeasesModels, limits: PageLimits, retry_after_s: int) -> None:
         self._manager = manager
@@ -144,14 +174,7 @@ class _Page:
             held.close()
             raise
 
-        async def stream() -> Any:
-            yield first
-            async for line in iterate_in_threadpool(lines):
-                yield line
-
-        return StreamingResponse(
-            stream(), media_type=_STREAM_TYPE, headers={**SECURITY_HEADERS, **_NEVER_STORE}
-        )
+        return _LinesResponse(first, lines)
 
     async def find_features(self, request: Request) -> Response:
         start_s = _read_number(request, "start_s", float)
@@ -241,7 +264,9 @@ def _describe_servable(servable: RunsSignatures) -> dict[str, Any]:
     }
 
 
-def _write_lines(items: Iterator[Mapping[str, Any]], held: contextlib.ExitStack) -> Iterator[bytes]:
+def _write_lines(
+    items: Iterator[Mapping[str, Any]], held: contextlib.ExitStack
+) -> Generator[bytes, None, None]:
     """Each object as a line of JSON; what is held is given back at the end, however it comes.
 
     A failure behind the first line is told by a line of its own: the status has been sent by then.

@@ -29,6 +29,8 @@ ROOMS = (
     "export",
     "serving",
 )
+# Run as they are, beside each room's ``__main__``.
+PROGRAMS = ("serving.client",)
 # Reads models and is read by commands alone, so it may import whatever trains and tests them.
 BESIDE = "interpretation"
 COMMANDS = "commands"
@@ -63,7 +65,7 @@ def find_room(module: str) -> str | None:
     first, _, rest = module.partition(".")
     if first not in PACKAGES or module == "esc_tf":
         return None
-    if module.endswith(".__main__"):
+    if module.endswith(".__main__") or module in PROGRAMS:
         return COMMANDS
     name = rest.split(".")[0] if first == "esc_tf" else first
     return name if name in ROOMS or name == BESIDE else COMMANDS

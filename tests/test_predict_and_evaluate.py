@@ -157,7 +157,9 @@ class TrainedRunTest(TrainedTonesCase):
         lines = [json.loads(line) for line in out.splitlines()]
         for line in lines:
             self.assertTrue(np.isfinite([item["score"] for item in line["predictions"]]).all())
-            del line["file"], line["predictions"]
+            # Without a threshold there is always a class.
+            self.assertEqual(line["label"], line["predictions"][0]["label"])
+            del line["file"], line["label"], line["predictions"]
         self.assertEqual(lines[0], {"padded_from_s": 0.05, "padded_to_s": 0.5})
         self.assertEqual(lines[1], {"padded_from_s": 0.3, "padded_to_s": 0.5})
         self.assertEqual(lines[2:], [{}, {"cut_from_s": 2.0, "cut_to_s": 0.5}])

@@ -21,6 +21,8 @@ _SCORES = (PROBABILITIES, "logits")
 # Windows that are scored in one call: as many as keep the memory of a large network modest.
 _BATCH = 8
 _MIN_HOP_S = 0.5
+# A last window with less than this part of it new, one hundredth, is left out.
+_SHORTEST_END = 100
 _MAX_WINDOWS = 240
 _CHANNELS_A_LAYER = 8
 _MAX_MAP_SHAPE = (64, 32)
@@ -145,6 +147,9 @@ class Listener:
         batch: list[np.ndarray] = []
         num_done = 0
         for window in cut_windows(blocks, self._num_samples, hop):
+            num_new = len(window) - (self._num_samples - hop)
+            if num_done + len(batch) and num_new < self._num_samples // _SHORTEST_END:
+                break  # the few samples that decoders add are no window of their own
             # A shorter one, which only the last can be, is filled up by the model itself.
             if batch and len(window) != len(batch[0]):
                 yield self._score(batch, num_done, hop)

@@ -21,6 +21,8 @@ _BYTES_A_VALUE = 2  # a decoded sample counts as one of 16-bit PCM
 _NEVER_SUSPICIOUS_BYTES = 8 << 20
 # libsndfile reports formats that may not state their length with an enormous number of frames.
 _UNKNOWN_FRAMES = 1 << 48
+# Damaged headers state any number; recorders know these.
+_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +33,15 @@ class PageLimits:
         max_upload_bytes: size of a file as it is sent.
         max_duration_s: length of the sound in seconds.
         max_channels: of the sound.
-        max_decompression_ratio: bytes of the decoded sound, as 16-bit PCM, for one byte sent.
+        max_decoded_bytes: of the decoded sound, all channels, as 16-bit PCM.
+        max_decompression_ratio: the same for one byte sent.
         max_requests: sounds that are analysed at the same time; more get 503.
     """
 
-    max_upload_bytes: int = 32 << 20
+    max_upload_bytes: int = 64 << 20
     max_duration_s: float = 600.0
     max_channels: int = 32
+    max_decoded_bytes: int = 1 << 30
     max_decompression_ratio: float = 1_000.0
     max_requests: int = 2
 
@@ -51,6 +55,16 @@ class _ForwardSoundFile(soundfile.SoundFile):
 
     def seekable(self) -> bool:
         return False
+
+
+class _Content(io.BytesIO):
+    """Bytes as a file in which a damaged header may ask for any place: before the start is 0."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return super().seek(0)
 
 
 class UploadedSound:
@@ -83,6 +97,11 @@ class UploadedSound:
             self.num_channels: int = sound.channels
             self.format_name = f"{sound.format}, {sound.subtype_info}"
             frames = sound.frames
+        if not _MIN_RATE_HZ <= self.sample_rate_hz <= _MAX_RATE_HZ:
+            raise UploadError(
+                f"The sound has {self.sample_rate_hz} samples a second; {_MIN_RATE_HZ} to "
+                f"{_MAX_RATE_HZ} can be heard here."
+            )
         self.promised_s = frames / self.sample_rate_hz if 0 < frames < _UNKNOWN_FRAMES else None
         if self.num_channels > limits.max_channels:
             raise UploadError(
@@ -109,7 +128,8 @@ class UploadedSound:
                 except soundfile.SoundFileError as error:
                     self.problem = f"decoding fails ({_reason(error)})"
                     break
-                mono = block.mean(axis=1, dtype=np.float32)
+                with np.errstate(invalid="ignore", over="ignore"):  # told as a fault below
+                    mono = block.mean(axis=1, dtype=np.float32)
                 fault = find_bad_samples(mono)
                 if fault is not None:
                     self.problem = fault
@@ -140,7 +160,7 @@ class UploadedSound:
 
     def _open(self) -> Any:
         try:
-            return _ForwardSoundFile(io.BytesIO(self._content))
+            return _ForwardSoundFile(_Content(self._content))
         except (soundfile.SoundFileError, OSError, ValueError) as error:
             raise UploadError(
                 f"This is no sound file that can be read ({_reason(error)}). Choose a WAV, FLAC, "
@@ -156,6 +176,11 @@ class UploadedSound:
             )
         decoded_bytes = num_samples * self.num_channels * _BYTES_A_VALUE
         allowed = max(_NEVER_SUSPICIOUS_BYTES, limits.max_decompression_ratio * len(self._content))
+        if decoded_bytes > limits.max_decoded_bytes:
+            raise UploadError(
+                f"The sound unpacks to more than {limits.max_decoded_bytes >> 20} MiB. Cut it or "
+                "mix it down first."
+            )
         if decoded_bytes > allowed:
             raise UploadError(
                 f"The file unpacks to more than {limits.max_decompression_ratio:g} times its size, "

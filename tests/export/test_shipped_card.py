@@ -83,6 +83,7 @@ def test_a_card_says_what_is_measured() -> None:
         "retrain": "`make shipped` does it again.",
         "cross_validation": measure_folds(np.eye(3), labels, np.array([1, 1, 2]), NAMES),
         "open_set": {
+            "trained_on_outliers": True,
             "calibration": {
                 "threshold": 0.62,
                 "accepted_share": 0.95,
@@ -108,6 +109,7 @@ def test_a_card_says_what_is_measured() -> None:
         "95.31% are, 98.00% of these rightly",
         "| sounds | cross-validation | int8 file |",
         "| noise | 7.2 | 7.2 |",
+        "Other sounds of such kinds were trained on (`augment.outlier`); speech, music",
         "- one\n- two\n",
     ):
         assert words in text

@@ -135,7 +135,7 @@ def read_reply(connection: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def in_background(*works: Any) -> Iterator[list[Any]]:
+def in_background(*works: Any, patience_s: float = 60) -> Iterator[list[Any]]:
     """Runs each in a thread; results in their order, complete at the end of the block."""
     results: list[Any] = [None] * len(works)
 
@@ -150,5 +150,5 @@ def in_background(*works: Any) -> Iterator[list[Any]]:
         thread.start()
     yield results
     for thread in threads:
-        thread.join(60)
+        thread.join(patience_s)
         assert not thread.is_alive()

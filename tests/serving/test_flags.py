@@ -100,6 +100,19 @@ def test_a_port_that_is_taken_is_said_before_a_model_is_loaded(
     assert f"HTTP cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
 
 
+def test_an_open_address_without_a_token_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        flags = ["--host=0.0.0.0", f"--rest_api_port={taken.getsockname()[1]}"]
+        assert main([*flags, f"--auth_token_file={token}"]) == 2
+        assert "whoever reaches" not in caplog.text
+        assert main(flags) == 2
+    assert "whoever reaches 0.0.0.0 may use this server; see --auth_token_file" in caplog.text
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     first, second = capsys.readouterr().out.splitlines()

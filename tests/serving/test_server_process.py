@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
 import http.client
 import json
-import signal
+import os
 import socket
 import struct
 import threading
@@ -20,7 +22,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from export.saved_model import write_saved_model
 from tests.export.models import build_tiny
-from tests.serving.running_server import in_background, read_reply
+from tests.serving.mutations import mutate
+from tests.serving.running_server import in_background, read_answer, read_reply
 from tests.serving.saved_models import write_half
 from tests.serving.server_process import ServerProcess
 
@@ -44,7 +47,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[ServerProcess]:
     flags = [f"--model_config_file={models / 'models.config'}", "--client_timeout=2"]
-    with ServerProcess(*flags, "--max_num_load_retries=0") as running:
+    flags += ["--max_num_load_retries=0", "--model_config_file_poll_wait_seconds=1"]
+    with ServerProcess(*flags) as running:
         yield running
 
 
@@ -84,7 +88,23 @@ def test_scores_are_equal_to_the_bit(server: ServerProcess, models: Path) -> Non
         np.testing.assert_array_equal(tf.make_ndarray(outputs[name]).view(np.uint32), bits)
 
 
-# --- new versions
+# --- new configurations and versions
+
+
+def test_the_models_file_is_followed(server: ServerProcess, models: Path) -> None:
+    file = models / "models.config"
+    before = file.read_text()
+    path = "/v1/models/half/labels/stable:predict"
+    body = {"instances": [1]}
+    assert server.request("POST", path, body).status == 400
+    label = 'name: "half" version_labels { key: "stable" value: 1 }'
+    file.write_text(before.replace('name: "half"', label))
+    wait_until(lambda: server.request("POST", path, body).status == 200)
+    file.write_text("no models at all")
+    wait_until(lambda: any("the models stay as they are" in line for line in server.errors))
+    assert server.request("POST", path, body).json == {"predictions": [2.5]}
+    file.write_text(before)
+    wait_until(lambda: server.request("POST", path, body).status == 400)
 
 
 def test_a_broken_new_version_leaves_the_old_one_serving(
@@ -160,6 +180,39 @@ def test_nesting_without_end_is_refused(server: ServerProcess) -> None:
         assert answer.error
 
 
+@pytest.mark.parametrize("part", range(4))
+def test_mutated_requests_are_answered(server: ServerProcess, part: int) -> None:
+    """``ESC_TF_NUM_MUTATIONS=10000`` sends as many; the same numbers are the same requests."""
+    count = int(os.environ.get("ESC_TF_NUM_MUTATIONS", "400")) // 4
+    before = server.request("POST", PREDICT, {"instances": [1]}).json
+
+    def send(first: int) -> collections.Counter[int]:
+        statuses: collections.Counter[int] = collections.Counter()
+        connection = server.connect()
+        for number in range(first, (part + 1) * count, 4):
+            request = mutate(number)
+            connection.request(request.method, request.path, request.body, request.headers)
+            answer = read_answer(connection)
+            statuses[answer.status] += 1
+            is_api = request.path.lower().startswith("/v1/")
+            if answer.status >= 400 and request.method not in ("HEAD", "OPTIONS"):
+                assert answer.error, number
+            assert answer.status != 500 or not is_api, (number, answer.body)
+        return statuses
+
+    first = part * count
+    sends = [functools.partial(send, first + offset) for offset in range(4)]
+    with in_background(*sends, patience_s=3600) as results:
+        pass
+    for result in results:
+        assert isinstance(result, collections.Counter), result
+    statuses = sum(results, collections.Counter())
+    assert sum(statuses.values()) == count
+    assert statuses[200] > count / 20 and statuses[400] > count / 4, statuses
+    assert server.request("POST", PREDICT, {"instances": [1]}).json == before
+    assert not any("Traceback" in line for line in server.errors), server.errors
+
+
 # --- signals
 
 
@@ -197,11 +250,31 @@ class Client:
                 connection.close()
 
 
-@pytest.mark.parametrize("flags", [(), ("--enable_batching",)])
-def test_sigterm_under_load_loses_no_request(models: Path, flags: tuple[str, ...]) -> None:
-    base = f"--model_base_path={models / 'half'}"
-    with ServerProcess(base, "--model_name=half", "--log_format=json", *flags) as server:
-        clients = [Client(server, keep_alive=number % 2 == 0) for number in range(16)]
+class GrpcClient(Client):
+    """The same over gRPC."""
+
+    def run(self) -> None:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "half"
+        with grpc.insecure_channel(f"127.0.0.1:{self._server.grpc_port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            while True:
+                request.inputs["x"].CopyFrom(tf.make_tensor_proto([float(self.answered)]))
+                try:
+                    (result,) = stub.Predict(request, timeout=120).outputs["y"].float_val
+                except grpc.RpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        self.lost.append(str(error))
+                    return  # refused; whether one was lost, the server's log says
+                assert (result - self.answered / 2) % 1 == 0
+                self.answered += 1
+
+
+def test_sigterm_under_load_loses_no_request(models: Path) -> None:
+    flags = [f"--model_base_path={models / 'half'}", "--model_name=half", "--enable_batching"]
+    with ServerProcess(*flags) as server:
+        clients = [Client(server, keep_alive=number % 2 == 0) for number in range(12)]
+        clients += [GrpcClient(server, keep_alive=True) for _ in range(4)]
         with in_background(*[client.run for client in clients]) as ended:
             wait_until(lambda: all(client.answered > 20 for client in clients))
             server.terminate()
@@ -209,23 +282,8 @@ def test_sigterm_under_load_loses_no_request(models: Path, flags: tuple[str, ...
         assert ended == [None] * 16
         assert [client.lost for client in clients] == [[]] * 16
         assert any("every accepted request was answered" in line for line in server.errors)
-        answered = sum(record["status"] == 200 for record in server.read_log())
+        answered = sum(record["status"] in (200, "OK") for record in server.read_log())
         assert answered == sum(client.answered for client in clients)
-
-
-def test_a_second_signal_ends_at_once(models: Path) -> None:
-    base = f"--model_base_path={models / 'half'}"
-    with ServerProcess(base, "--model_name=half") as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as client:
-            head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode()
-            client.sendall(head + b"{")
-            # Known to the server once it answers another.
-            assert server.request("GET", "/healthz").status == 200
-            server.terminate()
-            wait_until(lambda: any("SIGTERM" in line for line in server.errors))
-            server.process.send_signal(signal.SIGTERM)
-            assert server.wait() == 1
-        assert any("1 requests were not answered" in line for line in server.errors)
 
 
 def test_a_connection_reset_is_no_error_of_the_server(server: ServerProcess) -> None:

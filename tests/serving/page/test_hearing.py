@@ -53,6 +53,14 @@ def test_hops_skip_nothing(duration_s: float, hop_s: float) -> None:
     assert Listener(fakes.sound_model()).choose_hop_s(duration_s) == hop_s
 
 
+def test_the_few_samples_that_a_decoder_adds_are_no_window() -> None:
+    listener = Listener(fakes.sound_model())
+    for num_more, num_windows in [(0, 1), (79, 1), (80, 2)]:
+        waveform = tone(1_000, (8_000 + num_more) / 8_000, 8_000)
+        heard = [window for some in listener.hear(upload(waveform, 8_000), 1.0) for window in some]
+        assert len(heard) == num_windows, num_more
+
+
 def test_a_short_sound_is_heard_once() -> None:
     listener = Listener(fakes.sound_model())
     (windows,) = listener.hear(upload(tone(1_000, 0.25, 16_000)), 0.25)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from serving.page.sound import PageLimits
 from serving.page_api import UPLOAD_TYPE, page_routes
 from serving.settings import ServerSettings
 from tests.serving.page import fakes
+from tests.serving.page.serving_thread import serve
 from tests.serving.page.sounds import encode, tone
 
 FOLDER = Path(serving.page.__file__).parent
@@ -141,7 +146,7 @@ def test_models_with_the_reasons_of_those_that_cannot_be_used(client: TestClient
     assert models["plain", 1]["has_features"] is False
     assert "does not take sound" in models["numbers", 3]["reason"]
     assert models["broken", None]["reason"] == "saved_model.pb is damaged"
-    assert answer["limits"]["max_upload_bytes"] == 32 << 20
+    assert answer["limits"]["max_upload_bytes"] == 64 << 20
     with connect(make_manager(), max_request_bytes=1_000) as small:
         assert small.get("/page/models").json()["limits"]["max_upload_bytes"] == 1_000
 
@@ -266,4 +271,64 @@ def test_no_more_sounds_at_a_time_than_allowed() -> None:
         thread.join(60)
         assert read_lines(answers[0])[-1]["kind"] == "features"
         assert analyse(client).status_code == 200
+    assert manager.num_leases == 0
+
+
+def test_what_a_client_that_leaves_held_is_given_back() -> None:
+    reached, go_on, gone = threading.Event(), threading.Event(), threading.Event()
+    model = fakes.sound_model()
+
+    def wait(name: str, inputs: object) -> None:
+        if name == "serving_default" and not go_on.is_set():
+            reached.set()
+            assert go_on.wait(60)
+
+    class Manager(fakes.FakeManager):
+        @contextlib.contextmanager
+        def lease(self, *arguments: Any, **options: Any) -> Iterator[fakes.FakeServable]:
+            try:
+                with super().lease(*arguments, **options) as servable:
+                    yield servable
+            finally:
+                gone.set()
+
+    model.on_run = wait
+    long = encode(np.tile(tone(200, 2.0, 16_000), 20), 16_000)
+    manager = Manager({"bands": [model]})
+    app = Starlette(routes=page_routes(manager, ServerSettings(), PageLimits(max_requests=1)))
+    with serve(app) as address:
+        place = urlsplit(address)
+        assert place.hostname and place.port
+        with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+            head = (
+                f"POST /page/analyse?model=bands HTTP/1.1\r\nHost: x\r\nContent-Type: {UPLOAD_TYPE}"
+            )
+            connection.sendall(f"{head}\r\nContent-Length: {len(long)}\r\n\r\n".encode() + long)
+            assert connection.recv(1).startswith(b"H")
+            assert reached.wait(60)
+        go_on.set()
+        assert gone.wait(60)
+        assert manager.num_leases == 0
+        connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("POST", "/page/features?model=bands", SOUND, HEADERS)
+            assert connection.getresponse().status == 200
+
+
+def test_mutated_sounds_never_fail_the_server(
+    client: TestClient, manager: fakes.FakeManager
+) -> None:
+    rng = np.random.default_rng(1)
+    sounds = [tone(440, 0.3, 16_000), np.zeros(1, np.float32)]
+    contents = [encode(sound, 16_000, kind) for sound in sounds for kind in ("WAV", "FLAC", "OGG")]
+    statuses = []
+    for round_ in range(120):
+        content = bytearray(contents[round_ % len(contents)])
+        for place in rng.integers(0, min(len(content), 60), 3):
+            content[place] = rng.integers(0, 256)
+        answer = analyse(client, bytes(content[: rng.integers(1, len(content) + 1)]))
+        statuses.append(answer.status_code)
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        assert lines[-1]["kind"] == "features" if answer.status_code == 200 else lines[0]["error"]
+    assert set(statuses) == {200, 422}
     assert manager.num_leases == 0
