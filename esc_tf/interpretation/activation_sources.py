@@ -8,12 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from esc_tf.command import quiet_import
 from esc_tf.errors import RequestError
 from esc_tf.interpretation.model_facts import ModelFacts, find_model_card, read_model_card
-
-SIGNATURE = "activations"
-"""The signature of exported models that gives scores and activations."""
 
 _SAVED_MODEL_FILE = "saved_model.pb"
 
@@ -87,13 +83,11 @@ def open_source(
         return TFLiteSource(path, facts or _read_its_card(path))
     version = find_saved_model(path)
     if version is not None:
-        with quiet_import():
-            from esc_tf.interpretation.tensorflow_sources import SavedModelSource
+        from esc_tf.interpretation.tensorflow_sources import SavedModelSource
 
         found = None if facts is not None else find_model_card(version)
         return SavedModelSource(version, facts if found is None else read_model_card(found))
-    with quiet_import():
-        from esc_tf.interpretation.tensorflow_sources import ClassifierSource
+    from esc_tf.interpretation.tensorflow_sources import ClassifierSource
 
     return ClassifierSource(path)
 

@@ -13,6 +13,9 @@ from esc_tf.frames import TimeGrid
 CARD_FILE = "model_card.json"
 """What an export leaves beside its files."""
 
+SIGNATURE = "activations"
+"""The signature of exported models that gives scores and activations."""
+
 
 @dataclass(frozen=True)
 class ModelFacts:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from esc_tf.errors import EscTfError, RequestError
-from esc_tf.interpretation.activation_sources import SIGNATURE
-from esc_tf.interpretation.model_facts import ModelFacts
+from esc_tf.interpretation.model_facts import SIGNATURE, ModelFacts
 
 _TIMEOUT_S = 60.0
 _MOST_TRIES = 6

@@ -13,8 +13,7 @@ from esc_tf.audio.length import fit_waveform
 from esc_tf.errors import CheckpointError, RequestError
 from esc_tf.evaluation.time_grids import measure_time_grids
 from esc_tf.frames import count_samples
-from esc_tf.interpretation.activation_sources import SIGNATURE
-from esc_tf.interpretation.model_facts import ModelFacts
+from esc_tf.interpretation.model_facts import SIGNATURE, ModelFacts
 from esc_tf.tasks.classifier import load_classifier
 
 

@@ -11,8 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from esc_tf.audio.length import fit_waveform
 from esc_tf.errors import CheckpointError, RequestError
-from esc_tf.interpretation.activation_sources import SIGNATURE
-from esc_tf.interpretation.model_facts import ModelFacts
+from esc_tf.interpretation.model_facts import SIGNATURE, ModelFacts
 
 _INPUT = "waveform"
 
