@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from esc_tf.frontends.factory import FRONT_ENDS
 from esc_tf.models.factory import MODELS
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.training.distillation import prepare_distillation
+from esc_tf.training.embedding_match import build_embedding_match
 from esc_tf.training.fine_tuning import find_source, prepare_fine_tuning
 from esc_tf.training.optimizers import build_optimizer
 from esc_tf.training.supervised import build_train_step
@@ -268,7 +270,12 @@ def write_answers(
     if distillation is None:
         return experiment
     assert distillation.mode == "offline"
-    write_teacher_file(path, invent_answers(experiment, clips, names, num_views=2))
+    answers = invent_answers(experiment, clips, names, num_views=2)
+    if distillation.embedding_weight:
+        shape = (*answers.logits.shape[:2], 3)
+        embeddings = np.random.default_rng(1).normal(size=shape).astype(np.float16)
+        answers = dataclasses.replace(answers, embeddings=embeddings)
+    write_teacher_file(path, answers)
     recipe = {"distillation": distillation.model_copy(update={"targets": str(path)})}
     return experiment.model_copy(update={"recipe": experiment.recipe.model_copy(update=recipe)})
 
@@ -304,12 +311,16 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
     model = build_classifier(experiment, data_set.label_names)
     tuned = experiment.recipe.fine_tuning
     tuning = prepare_fine_tuning(model, tuned, None if tuned is None else find_source(tuned))
+    match = build_embedding_match(model, distillation.embedding_units)
+    left_behind = [] if match is None else match.variables
     precision, factors = experiment.distribution.precision, tuning.rate_factors
+    if factors is not None:
+        factors = [*factors, *(1.0 for _ in left_behind)]
     optimizer = build_optimizer(experiment.recipe, pipeline.num_batches, precision, factors)
-    optimizer.build(model.trainable_variables)
+    optimizer.build([*model.trainable_variables, *left_behind])
     before = [np.array(variable) for variable in model.trainable_variables]
     train_step = build_train_step(
-        model, optimizer, tf.distribute.get_strategy(), experiment, distillation.ask_teacher
+        model, optimizer, tf.distribute.get_strategy(), experiment, distillation.ask_teacher, match
     )
 
     sums = train_step(next(iter(pipeline.epoch(0))))
