@@ -225,7 +225,8 @@ def _find_models(arguments: argparse.Namespace) -> Sequence[ModelConfig]:
 
     shipped = find_shipped()
     folder = prepare_saved_model(shipped.name, shipped.keras_file, _LOG.info)
-    return [ModelConfig(shipped.name, folder)]
+    # The name that clients, and tensorflow_model_server, take where none is said.
+    return [ModelConfig("default", folder)]
 
 
 def _make_grpc_server(
