@@ -16,6 +16,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "configs" / "front_end"
 NAMES = (
     "se_cnn_log_mel",
     "efficientat_log_mel",
+    "efficientat_log_mel_20ms",
     "panns_log_mel",
     "tfnet_log_mel",
     "student_log_mel",

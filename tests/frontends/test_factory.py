@@ -12,6 +12,7 @@ from tests.frontends.setups import FOLDER, NAMES, read_setup
 SHAPES = {
     "se_cnn_log_mel": (431, 128),
     "efficientat_log_mel": (500, 128),
+    "efficientat_log_mel_20ms": (250, 128),
     "panns_log_mel": (501, 64),
     "tfnet_log_mel": (250, 40),
     "student_log_mel": (251, 64),

@@ -53,11 +53,12 @@ def make_signals() -> dict[str, np.ndarray]:
 
 SIGNALS = make_signals()
 # Largest differences in dB. librosa transforms in float64. In bands that lie 70 to 80 dB below a
-# pure tone, the float32 rounding of the transform shows. Measured: 7e-4 (rfft) and 2.5e-3
-# (dft_conv) for the tones, 2e-4 for the constant, 3e-5 and less for everything else.
+# pure tone, the float32 rounding of the transform shows, and a convolution's is another on each
+# kind of CPU. Measured: 7e-4 (rfft) and, with dft_conv, 2.5e-3 on a Xeon, 5.9e-3 on an EPYC for the
+# tones, 2e-4 for the constant, 3e-5 and less for everything else.
 TOLERANCES_DB = {
     "rfft": {"tone": 1e-3, "tone in noise": 1e-3, "constant": 5e-4, None: 1e-4},
-    "dft_conv": {"tone": 4e-3, "tone in noise": 4e-3, "constant": 5e-4, None: 1e-4},
+    "dft_conv": {"tone": 8e-3, "tone in noise": 8e-3, "constant": 5e-4, None: 1e-4},
     "factored_dft": {"tone": 4e-3, "tone in noise": 4e-3, "constant": 5e-4, None: 1e-4},
 }
 
@@ -87,7 +88,7 @@ class LibrosaTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLess(np.abs(ours[0, ..., 0] - theirs).max(), 5e-4)
 
     @parameterized.parameters(
-        ("rfft", 1e-3, 1e-4), ("dft_conv", 1e-3, 1e-4), ("factored_dft", 4e-3, 3e-4)
+        ("rfft", 1e-3, 1e-4), ("dft_conv", 2e-3, 1e-4), ("factored_dft", 4e-3, 3e-4)
     )
     def test_real_clips(
         self, computation: str, tolerance_db: float, tolerance_of_features: float
@@ -101,7 +102,8 @@ class LibrosaTest(tf.test.TestCase, parameterized.TestCase):
             waveform = read_clip(path).waveform
             ours = decibels(waveform[np.newaxis]).numpy()[0, ..., 0]
             self.assertAllInRange(ours, -101.0, 100.0)
-            # Measured on every eighth clip: at most 4e-4 (rfft) and 7e-4 (dft_conv); factored_dft
+            # Measured on every eighth clip: at most 4e-4 (rfft) and 7e-4 (dft_conv on a Xeon,
+            # 1.5e-3 on an EPYC); factored_dft
             # on every 16th: 2.4e-3 in bands 70 dB below a tone, and 3e-4 in all but one value of
             # ten thousand.
             error_db = np.abs(ours - librosa_db(waveform).T)

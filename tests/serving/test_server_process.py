@@ -263,7 +263,11 @@ class GrpcClient(Client):
                 try:
                     (result,) = stub.Predict(request, timeout=120).outputs["y"].float_val
                 except grpc.RpcError as error:
-                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    # A call that the transport took and no handler yet is cancelled, not refused.
+                    if error.code() not in (
+                        grpc.StatusCode.UNAVAILABLE,
+                        grpc.StatusCode.CANCELLED,
+                    ):
                         self.lost.append(str(error))
                     return  # refused; whether one was lost, the server's log says
                 assert (result - self.answered / 2) % 1 == 0
