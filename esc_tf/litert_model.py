@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from esc_tf.cards import find_card
 from esc_tf.config import AudioConfig
 from esc_tf.errors import CheckpointError, EscTfError, RequestError
 from serving.tflite_classifier import TFLiteClassifier
 from serving.tflite_facts import ModelFileError
 from serving.waveforms import MissingLibraryError
 
-# What an export leaves beside its files, there or in the folder above.
-_CARD_FILE = "model_card.json"
 # The logarithm of 0 would be infinite.
 _SMALLEST_PROBABILITY = 1e-7
 
@@ -83,16 +82,15 @@ class LiteRTModel:
 
 def _read_card(path: Path) -> tuple[str, dict[str, Any]]:
     """What the scores are, and how clips are padded and cut."""
-    for folder in list(path.absolute().parents)[:2]:
-        try:
-            card = json.loads((folder / _CARD_FILE).read_text(encoding="utf-8"))
-            heard = card["input"]
-            return card["scores"], {"pad": heard["shorter_clips"], "crop": heard["longer_clips"]}
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RequestError(
-                f"{folder / _CARD_FILE}: cannot be read as the card of {path.name} ({error}); "
-                "remove it or export the model again"
-            ) from None
-    return "softmax", {"pad": "silence", "crop": "start"}
+    card_path = find_card(path)
+    if card_path is None:
+        return "softmax", {"pad": "silence", "crop": "start"}
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        heard = card["input"]
+        return card["scores"], {"pad": heard["shorter_clips"], "crop": heard["longer_clips"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{card_path}: cannot be read as the card of {path.name} ({error}); "
+            "remove it or export the model again"
+        ) from None

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from esc_tf import shipped
+from esc_tf.cards import CARD_FILE
 from esc_tf.command import quiet_import, run_command
 from esc_tf.config import Experiment, dump_experiment
 from esc_tf.errors import EXIT_DONE, RequestError
@@ -27,7 +28,7 @@ _PLACES = ("targets", "teacher", "source")
 _FILES = (
     shipped.KERAS_FILE,
     shipped.TFLITE_FILE,
-    shipped.CARD_FILE,
+    CARD_FILE,
     shipped.CARD_TEXT_FILE,
     shipped.LABELS_FILE,
     shipped.CONFIG_FILE,
@@ -179,7 +180,7 @@ def _run(arguments: argparse.Namespace) -> int:
         }
         labels = "".join(f"{name}\n" for name in model.label_names)
         texts = {
-            shipped.CARD_FILE: json.dumps(card, indent=2, allow_nan=False) + "\n",
+            CARD_FILE: json.dumps(card, indent=2, allow_nan=False) + "\n",
             shipped.CARD_TEXT_FILE: format_card(card),
             shipped.LABELS_FILE: labels,
             shipped.CONFIG_FILE: dump_experiment(_without_places(experiment)),
@@ -255,7 +256,7 @@ def _export(
     """Write the verified file for LiteRT into the folder; return the export's card."""
     from dataclasses import replace
 
-    from export.bundle import CARD_FILE, Bundle
+    from export.bundle import Bundle
     from export.exporter import ExportRequest, export_model
     from export.model_card import CardText, describe_model
     from export.source import load_source

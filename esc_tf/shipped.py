@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from esc_tf.cards import CARD_FILE
 from esc_tf.errors import RequestError
 
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "shipped_model"
 KERAS_FILE = "model.keras"
 TFLITE_FILE = "model.tflite"
-CARD_FILE = "model_card.json"
 CARD_TEXT_FILE = "model_card.md"
 LABELS_FILE = "labels.txt"
 CONFIG_FILE = "config.yaml"

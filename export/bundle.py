@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from esc_tf.cards import CARD_FILE
 from esc_tf.errors import EscTfError, RequestError
 
 SAVED_MODEL = "saved_model"
 TFLITE = "tflite"
 LABELS_FILE = "labels.txt"
-CARD_FILE = "model_card.json"
 VERIFICATION_FILE = "verification.json"
 CONTENT = (SAVED_MODEL, TFLITE, LABELS_FILE, CARD_FILE, VERIFICATION_FILE)
 

@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 import esc_tf
+from esc_tf.cards import CARD_FILE
 from esc_tf.errors import ExportError
 from export.bundle import (
-    CARD_FILE,
     LABELS_FILE,
     SAVED_MODEL,
     TFLITE,

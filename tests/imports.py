@@ -15,6 +15,7 @@ ROOMS = (
     "registry",
     "files",
     "frames",
+    "cards",
     "shipped",
     "config",
     "audio",
@@ -34,19 +35,22 @@ PROGRAMS = ("serving.client",)
 # Reads models and is read by commands alone, so it may import whatever trains and tests them.
 BESIDE = "interpretation"
 COMMANDS = "commands"
+# A command whose sub-commands are too many for one file.
+COMMAND_FOLDERS = ("interpret",)
 
 WITHOUT_TENSORFLOW = (
     "errors",
     "registry",
     "files",
     "frames",
+    "cards",
     "shipped",
     "config",
     "audio",
     "frontends",
     "models",
 )
-WITHOUT_KERAS = ("errors", "registry", "files", "frames", "shipped", "config", "audio")
+WITHOUT_KERAS = ("errors", "registry", "files", "frames", "cards", "shipped", "config", "audio")
 
 
 def find_modules(root: Path, packages: Iterable[str] = PACKAGES) -> dict[str, Path]:

@@ -7,14 +7,16 @@ with one line of JSON: how many clips that were.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
+
+from benchmarks.contestants.timed_threads import run_threads
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,19 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in sys.stdin:
         seconds, num_threads = line.split()
         counts[:] = [0] * int(num_threads)
-        started, cpu = time.monotonic(), time.process_time()
-        until = started + float(seconds)
-        threads = [threading.Thread(target=run, args=(n, until)) for n in range(len(counts))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        result = {
-            "wall_s": time.monotonic() - started,
-            "cpu_s": time.process_time() - cpu,
-            "num_clips": sum(counts),
-        }
-        print(json.dumps(result), flush=True)
+        works = [functools.partial(run, place) for place in range(len(counts))]
+        times = run_threads(works, float(seconds))
+        print(json.dumps({**times, "num_clips": sum(counts)}), flush=True)
     return 0
 
 

@@ -7,13 +7,15 @@ JSON: latencies and failures of that time.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from benchmarks.contestants.timed_threads import run_threads
 
 
 class Client:
@@ -79,19 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         requests.append(head.encode() + body)
     clients = [Client(arguments.port, requests) for _ in range(arguments.clients)]
     for line in sys.stdin:
-        started, cpu = time.monotonic(), time.process_time()
-        until = started + float(line)
-        threads = [
-            threading.Thread(target=client.run, args=(7 * place, until))
-            for place, client in enumerate(clients)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        works = [functools.partial(client.run, 7 * place) for place, client in enumerate(clients)]
         result = {
-            "wall_s": time.monotonic() - started,
-            "cpu_s": time.process_time() - cpu,
+            **run_threads(works, float(line)),
             "latencies_s": [latency for client in clients for latency in client.latencies_s],
             "failures": [failure for client in clients for failure in client.failures],
         }

@@ -8,19 +8,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from esc_tf.models.blocks import ChannelScale, HardSwish, WeightedFusion
+from esc_tf.evaluation.layer_kinds import MERGING, POINTWISE, WINDOWED
 
-_WINDOWED = (layers.Conv2D, layers.DepthwiseConv2D, layers.MaxPooling2D, layers.AveragePooling2D)
-_POINTWISE = (
-    layers.Activation,
-    layers.BatchNormalization,
-    layers.Dropout,
-    layers.LeakyReLU,
-    layers.ReLU,
-    layers.ZeroPadding2D,
-    HardSwish,
-)
-_MERGING = (layers.Add, layers.Concatenate, layers.Multiply, ChannelScale, WeightedFusion)
+_IN_PLACE = (*POINTWISE, layers.ZeroPadding2D)
 
 
 @dataclass(frozen=True)
@@ -83,15 +73,15 @@ def _field_behind(
     local = [field for field in inputs if field is not None]
     if not local:
         return None
-    if isinstance(layer, _WINDOWED):
+    if isinstance(layer, WINDOWED):
         window = getattr(layer, "pool_size", None) or layer.kernel_size
         return local[0].widen(window, layer.strides, getattr(layer, "dilation_rate", (1, 1)))
-    if isinstance(layer, _MERGING):
+    if isinstance(layer, MERGING):
         return ReceptiveField(
             size=_largest(field.size for field in local),
             stride=_largest(field.stride for field in local),
         )
-    return local[0] if isinstance(layer, _POINTWISE) else None
+    return local[0] if isinstance(layer, _IN_PLACE) else None
 
 
 def _largest(pairs: Any) -> tuple[int, int]:

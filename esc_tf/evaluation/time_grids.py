@@ -1,36 +1,32 @@
-"""Where in a clip the frames of each feature map lie, from the network's kernels and strides."""
+"""Where the frames and bands of each feature map lie, from the network's kernels and strides."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import keras
 from keras import layers
 
+from esc_tf.evaluation.layer_kinds import MERGING, POINTWISE, WINDOWED
 from esc_tf.evaluation.layer_shapes import measure_output_shapes
-from esc_tf.frames import TimeGrid, count_samples
+from esc_tf.frames import BandGrid, TimeGrid, count_samples
 from esc_tf.frontends.log_mel import LogMelSpectrogram
-from esc_tf.models.blocks import (
-    AxisAverage,
-    ChannelScale,
-    GridAveragePooling2D,
-    HardSwish,
-    WeightedFusion,
-)
+from esc_tf.models.blocks import AxisAverage, GridAveragePooling2D
 from esc_tf.tasks.classifier import Classifier
 
-_WINDOWED = (layers.Conv2D, layers.DepthwiseConv2D, layers.MaxPooling2D, layers.AveragePooling2D)
-_POINTWISE = (
-    layers.Activation,
-    layers.BatchNormalization,
-    layers.Dense,
-    layers.Dropout,
-    layers.Identity,
-    layers.LeakyReLU,
-    layers.ReLU,
-    HardSwish,
-)
-_MERGING = (layers.Add, layers.Concatenate, layers.Multiply, ChannelScale, WeightedFusion)
-# A feature map has the axes batch, time, frequency and channel; frequency may be gone.
-_SHORTEST_RANK = 3
+_KEEPS_TIME = (*POINTWISE, layers.Dense, layers.Identity)
+# Axes of a feature map of one clip: time, frequency, channel. Where time is wanted, frequency may
+# be gone.
+_TIME, _FREQUENCY = 0, 1
+_SHORTEST_RANK = {_TIME: 2, _FREQUENCY: 3}
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Place ``first + i * step`` of each place along one axis, in places of the features."""
+
+    first: float
+    step: float
 
 
 def measure_time_grids(model: Classifier) -> dict[str, TimeGrid]:
@@ -52,31 +48,55 @@ def measure_time_grids(model: Classifier) -> dict[str, TimeGrid]:
     if not isinstance(front_end, LogMelSpectrogram):
         return {}
     settings, rate_hz = front_end.settings, front_end.sample_rate_hz
-    num_samples = count_samples(model.audio["duration_s"], rate_hz)
-    shape = tuple(size for size in front_end.compute_output_shape((1, num_samples))[1:] if size)
     # A frame of a centred transform lies around its first sample, see ``esc_tf.frames``.
     first_s = 0.0 if settings.center else settings.n_fft / 2 / rate_hz
-    features = TimeGrid(first_s, settings.hop_length / rate_hz)
-    in_backbone = _follow(model.backbone, shape, features)
+    hop_s = settings.hop_length / rate_hz
+    return {
+        name: TimeGrid(first_s + grid.first * hop_s, grid.step * hop_s)
+        for name, grid in _follow_features(model, _TIME).items()
+    }
+
+
+def measure_band_grids(model: Classifier) -> dict[str, BandGrid]:
+    """The centre of the bands of each activation that has frequency, in bands of the features.
+
+    As ``measure_time_grids``, along the other axis; what has no frequency axis is not in it.
+    """
+    if not isinstance(model.front_end, LogMelSpectrogram):
+        return {}
+    return {
+        name: BandGrid(grid.first, grid.step)
+        for name, grid in _follow_features(model, _FREQUENCY).items()
+    }
+
+
+def _follow_features(model: Classifier, axis: int) -> dict[str, _Grid]:
+    front_end = model.front_end
+    num_samples = count_samples(model.audio["duration_s"], front_end.sample_rate_hz)
+    shape = tuple(size for size in front_end.compute_output_shape((1, num_samples))[1:] if size)
+    features = _Grid(0.0, 1.0)
+    in_backbone = _follow(model.backbone, shape, features, axis)
     source = in_backbone.get(model.head_source)
     in_head = {}
     if source is not None:
         head_shape = _find_shape(model.backbone, model.head_source, shape)
-        in_head = _follow(model.head, head_shape, source)
+        in_head = _follow(model.head, head_shape, source, axis)
     return {"features": features, **in_backbone, **in_head}
 
 
-def _follow(network: keras.Model, shape: tuple[int, ...], grid: TimeGrid) -> dict[str, TimeGrid]:
+def _follow(
+    network: keras.Model, shape: tuple[int, ...], grid: _Grid, axis: int
+) -> dict[str, _Grid]:
     shapes = measure_output_shapes(network, shape)
-    by_tensor: dict[int, tuple[TimeGrid | None, tuple[int, ...]]] = {}
-    by_name: dict[str, TimeGrid | None] = {}
+    by_tensor: dict[int, tuple[_Grid | None, tuple[int, ...]]] = {}
+    by_name: dict[str, _Grid | None] = {}
     for layer in network.layers:
         if isinstance(layer, layers.InputLayer):
-            found: TimeGrid | None = grid
+            found: _Grid | None = grid
         else:
             inputs = [by_tensor[id(tensor)] for tensor in keras.tree.flatten(layer.input)]
-            found = _find_grid(layer, inputs, shapes[layer.name])
-        if len(shapes[layer.name]) + 1 < _SHORTEST_RANK:
+            found = _find_grid(layer, inputs, shapes[layer.name], axis)
+        if len(shapes[layer.name]) < _SHORTEST_RANK[axis]:
             found = None
         by_name[layer.name] = found
         by_tensor[id(layer.output)] = (found, shapes[layer.name])
@@ -92,27 +112,29 @@ def _find_shape(network: keras.Model, output: str, shape: tuple[int, ...]) -> tu
 
 def _find_grid(
     layer: keras.layers.Layer,
-    inputs: list[tuple[TimeGrid | None, tuple[int, ...]]],
+    inputs: list[tuple[_Grid | None, tuple[int, ...]]],
     shape: tuple[int, ...],
-) -> TimeGrid | None:
+    axis: int,
+) -> _Grid | None:
     if isinstance(layer, _MERGING):
-        fitting = [grid for grid, size in inputs if grid is not None and size[0] == shape[0]]
+        fitting = [grid for grid, size in inputs if grid is not None and size[axis] == shape[axis]]
         return fitting[0] if fitting else None
     grid, size = inputs[0]
     if grid is None or isinstance(layer, _POINTWISE):
         return grid
     if isinstance(layer, _WINDOWED):
-        window = (getattr(layer, "pool_size", None) or layer.kernel_size)[0]
-        dilation = getattr(layer, "dilation_rate", (1, 1))[0]
-        stride, reach = layer.strides[0], (window - 1) * dilation
+        window = (getattr(layer, "pool_size", None) or layer.kernel_size)[axis]
+        dilation = getattr(layer, "dilation_rate", (1, 1))[axis]
+        stride, reach = layer.strides[axis], (window - 1) * dilation
         before = 0
         if layer.padding == "same":
             # As TensorFlow divides it: the odd one behind.
-            before = max((shape[0] - 1) * stride + reach + 1 - size[0], 0) // 2
-        return TimeGrid(grid.first_s + (reach / 2 - before) * grid.step_s, grid.step_s * stride)
+            before = max((shape[axis] - 1) * stride + reach + 1 - size[axis], 0) // 2
+        return _Grid(grid.first + (reach / 2 - before) * grid.step, grid.step * stride)
     if isinstance(layer, layers.ZeroPadding2D):
-        return TimeGrid(grid.first_s - layer.padding[0][0] * grid.step_s, grid.step_s)
+        return _Grid(grid.first - layer.padding[axis][0] * grid.step, grid.step)
     if isinstance(layer, GridAveragePooling2D):
-        share = size[0] / shape[0]
-        return TimeGrid(grid.first_s + (share - 1) / 2 * grid.step_s, grid.step_s * share)
-    return grid if isinstance(layer, AxisAverage) and layer.axis == "frequency" else None
+        share = size[axis] / shape[axis]
+        return _Grid(grid.first + (share - 1) / 2 * grid.step, grid.step * share)
+    averaged = ("time", "frequency")[axis]
+    return grid if isinstance(layer, AxisAverage) and layer.axis != averaged else None

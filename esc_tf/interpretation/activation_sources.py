@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
+from esc_tf.cards import find_card
 from esc_tf.errors import RequestError
-from esc_tf.interpretation.model_facts import ModelFacts, find_model_card, read_model_card
+from esc_tf.interpretation.model_facts import ModelFacts, read_model_card
 
 _SAVED_MODEL_FILE = "saved_model.pb"
 
@@ -85,7 +86,7 @@ def open_source(
     if version is not None:
         from esc_tf.interpretation.tensorflow_sources import SavedModelSource
 
-        found = None if facts is not None else find_model_card(version)
+        found = None if facts is not None else find_card(version)
         return SavedModelSource(version, facts if found is None else read_model_card(found))
     from esc_tf.interpretation.tensorflow_sources import ClassifierSource
 
@@ -109,7 +110,7 @@ def find_saved_model(path: Path) -> Path | None:
 def _read_its_card(path: Path) -> ModelFacts:
     if not path.is_file():
         raise RequestError(f"{path}: no such model")
-    card = find_model_card(path)
+    card = find_card(path)
     if card is None:
         raise RequestError(
             f"{path}: has no model_card.json beside it or one folder above, which says at which "

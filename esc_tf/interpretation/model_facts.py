@@ -10,9 +10,6 @@ from pathlib import Path
 from esc_tf.errors import RequestError
 from esc_tf.frames import TimeGrid
 
-CARD_FILE = "model_card.json"
-"""What an export leaves beside its files."""
-
 SIGNATURE = "activations"
 """The signature of exported models that gives scores and activations."""
 
@@ -69,11 +66,3 @@ def read_model_card(path: Path) -> ModelFacts:
         raise RequestError(
             f"{path}: is no model card ({type(error).__name__}: {error}); export the model again"
         ) from None
-
-
-def find_model_card(model: Path) -> Path | None:
-    """The card of the export that a file or folder belongs to: beside it, or one folder above."""
-    for folder in list(model.absolute().parents)[:2]:
-        if (folder / CARD_FILE).is_file():
-            return folder / CARD_FILE
-    return None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from esc_tf.cards import CARD_FILE, find_card
 from esc_tf.config import AudioConfig
 from esc_tf.data import fit_length
 from esc_tf.errors import CheckpointError, EscTfError, RequestError
@@ -20,9 +21,6 @@ from esc_tf.tasks.classifier import load_classifier
 from esc_tf.training.run_directory import MODEL_FILE, RESOLVED_FILE, RunDirectory
 from esc_tf.training.split_file import SPLIT_FILE, read_split
 
-# What an export leaves beside its files, there or up to two folders above.
-_CARD_FILE = "model_card.json"
-_FOLDERS_ABOVE = 3
 _SCORES = {"softmax": "categorical_crossentropy", "sigmoid": "binary_crossentropy"}
 _BLOCK_BYTES = 1 << 20
 # Logits of a probability of 0 or 1 would be infinite.
@@ -245,13 +243,12 @@ def _read_facts(
 ) -> tuple[Facts, float | None]:
     """What the model's card and the arguments say, and its clips' length in s if that is known."""
     card: Mapping[str, Any] = {}
-    for folder in list(place.absolute().parents)[:_FOLDERS_ABOVE]:
-        if (folder / _CARD_FILE).is_file():
-            try:
-                card = json.loads((folder / _CARD_FILE).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise RequestError(f"{folder / _CARD_FILE}: cannot be read ({error})") from None
-            break
+    card_path = find_card(place)
+    if card_path is not None:
+        try:
+            card = json.loads(card_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{card_path}: cannot be read ({error})") from None
     heard = card.get("input", {})
     names = _read_labels(labels) if labels is not None else tuple(card.get("labels", ()))
     sample_rate_hz = sample_rate_hz or heard.get("sample_rate_hz")
@@ -267,7 +264,7 @@ def _read_facts(
     ]
     if missing:
         raise RequestError(
-            f"{path}: no {_CARD_FILE} of an export lies beside it; say what it is with "
+            f"{path}: no {CARD_FILE} of an export lies beside it; say what it is with "
             f"{', '.join(missing)}"
         )
     if output not in _SCORES:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from esc_tf.cards import CARD_FILE
 from esc_tf.errors import RequestError
 from export import bundle as bundle_module
-from export.bundle import CARD_FILE, LABELS_FILE, VERIFICATION_FILE, Bundle
+from export.bundle import LABELS_FILE, VERIFICATION_FILE, Bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 
