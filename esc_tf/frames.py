@@ -69,6 +69,26 @@ class TimeGrid:
         return [self.first_s + index * self.step_s for index in range(num_frames)]
 
 
+@dataclass(frozen=True)
+class BandGrid:
+    """Where the bands of a feature map lie: band ``i`` at ``first + i * step``.
+
+    Args:
+        first: centre of the first band, in bands of the network's features, from 0.
+        step: such bands from band to band.
+
+    >>> BandGrid(0.5, 2.0).places(3)
+    [0.5, 2.5, 4.5]
+    """
+
+    first: float
+    step: float
+
+    def places(self, num_bands: int) -> list[float]:
+        """Centre of each band."""
+        return [self.first + index * self.step for index in range(num_bands)]
+
+
 def divide_evenly(num_frames: int, duration_s: float) -> TimeGrid:
     """The grid of frames that share a clip evenly, each at the middle of its share.
 

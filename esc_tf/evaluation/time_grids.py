@@ -14,7 +14,7 @@ from esc_tf.frontends.log_mel import LogMelSpectrogram
 from esc_tf.models.blocks import AxisAverage, GridAveragePooling2D
 from esc_tf.tasks.classifier import Classifier
 
-_KEEPS_TIME = (*POINTWISE, layers.Dense, layers.Identity)
+_KEEPS_PLACES = (*POINTWISE, layers.Dense, layers.Identity)
 # Axes of a feature map of one clip: time, frequency, channel. Where time is wanted, frequency may
 # be gone.
 _TIME, _FREQUENCY = 0, 1
@@ -116,13 +116,13 @@ def _find_grid(
     shape: tuple[int, ...],
     axis: int,
 ) -> _Grid | None:
-    if isinstance(layer, _MERGING):
+    if isinstance(layer, MERGING):
         fitting = [grid for grid, size in inputs if grid is not None and size[axis] == shape[axis]]
         return fitting[0] if fitting else None
     grid, size = inputs[0]
-    if grid is None or isinstance(layer, _POINTWISE):
+    if grid is None or isinstance(layer, _KEEPS_PLACES):
         return grid
-    if isinstance(layer, _WINDOWED):
+    if isinstance(layer, WINDOWED):
         window = (getattr(layer, "pool_size", None) or layer.kernel_size)[axis]
         dilation = getattr(layer, "dilation_rate", (1, 1))[axis]
         stride, reach = layer.strides[axis], (window - 1) * dilation

@@ -1,4 +1,4 @@
-"""Where frames of feature maps lie, against where gradients say that they look."""
+"""Where frames and bands of feature maps lie, against where gradients say that they look."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from absl.testing import parameterized
 from keras import layers
 
 from esc_tf.config.loading import read_config_file
-from esc_tf.evaluation.time_grids import measure_time_grids
+from esc_tf.evaluation.time_grids import measure_band_grids, measure_time_grids
 from esc_tf.frontends import LogMelSpectrogram
 from esc_tf.tasks.classifier import Classifier, build_classifier
 from tests.tiny import tiny_experiment
@@ -35,8 +35,11 @@ def classify_with(build: Any, num_samples: int, **settings: Any) -> Classifier:
     return Classifier(front_end, backbone, {"hidden_units": []}, ["a", "b"], audio)
 
 
-def centres_in_gradients(model: Classifier, name: str) -> dict[int, float]:
-    """Frame of the map → centre of the input frames that move it, where it sees no edge."""
+def centres_in_gradients(model: Classifier, name: str, axis: int = 1) -> dict[int, float]:
+    """Frame of the map → centre of the input frames that move it, where it sees no edge.
+
+    Of bands, with ``axis`` 2.
+    """
     backbone = model.backbone
     for layer in backbone.layers:
         if isinstance(layer, layers.Conv2D):
@@ -45,16 +48,15 @@ def centres_in_gradients(model: Classifier, name: str) -> dict[int, float]:
     features = tf.constant(
         np.random.default_rng(0).uniform(0.5, 1.0, (64, *backbone.input.shape[1:])), tf.float32
     )
-    num_frames = features.shape[1]
+    num_places = features.shape[axis]
+    others = tuple({0, 1, 2, 3} - {axis})
     centres = {}
-    for frame in range(network(features).shape[1]):
+    for frame in range(network(features).shape[axis]):
         with tf.GradientTape() as tape:
             tape.watch(features)
-            value = tf.reduce_sum(network(features)[:, frame])
-        moved = np.flatnonzero(
-            np.abs(tape.gradient(value, features).numpy()).max(axis=(0, 2, 3)) > 0
-        )
-        if moved[0] > 0 and moved[-1] < num_frames - 1:
+            value = tf.reduce_sum(tf.gather(network(features), frame, axis=axis))
+        moved = np.flatnonzero(np.abs(tape.gradient(value, features).numpy()).max(axis=others) > 0)
+        if moved[0] > 0 and moved[-1] < num_places - 1:
             centres[frame] = (moved[0] + moved[-1]) / 2
     return centres
 
@@ -92,6 +94,16 @@ class TimeGridsTest(tf.test.TestCase, parameterized.TestCase):
         for frame, centre in seen.items():
             self.assertAlmostEqual(times_s[frame], centre * HOP_S, places=9)
 
+    @parameterized.product(build=[strided_same, padded_alike, pooled], num_bands=[31, 34])
+    def test_bands_are_where_gradients_look(self, build: Any, num_bands: int) -> None:
+        model = classify_with(build, 40 * HOP, n_fft=1024, n_mels=num_bands)
+        grid = measure_band_grids(model)["map"]
+        seen = centres_in_gradients(model, "map", axis=2)
+        self.assertGreater(len(seen), 2)
+        places = grid.places(max(seen) + 1)
+        for band, centre in seen.items():
+            self.assertAlmostEqual(places[band], centre, places=9)
+
     @parameterized.parameters((True, 0.0), (False, 128 / RATE_HZ))
     def test_features_begin_where_their_frames_do(self, center: bool, first_s: float) -> None:
         model = classify_with(layers.MaxPooling2D(2), 8000, center=center)
@@ -100,6 +112,10 @@ class TimeGridsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAlmostEqual(grids["map"].first_s, first_s + HOP_S / 2)
         self.assertNotIn("embedding", grids)
         self.assertNotIn("logits", grids)
+        bands = measure_band_grids(model)
+        self.assertEqual((bands["features"].first, bands["features"].step), (0.0, 1.0))
+        self.assertEqual((bands["map"].first, bands["map"].step), (0.5, 2.0))
+        self.assertNotIn("embedding", bands)
 
     @parameterized.parameters("mn04", "tfnet", "cnn10", "mobilenet_student", "se_cnn_plain")
     def test_every_named_map_has_times(self, name: str) -> None:
