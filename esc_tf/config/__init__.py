@@ -1,9 +1,9 @@
 """The typed configuration of an experiment: load, override, explain. Imports no TensorFlow."""
 
+from esc_tf.config.audio import AudioConfig, SegmentsConfig
 from esc_tf.config.augment import AugmentConfig
 from esc_tf.config.data import (
     AnyDataConfig,
-    AudioConfig,
     DataConfig,
     Esc50DataConfig,
     FilesConfig,
@@ -14,7 +14,15 @@ from esc_tf.config.data import (
 )
 from esc_tf.config.experiment import Experiment
 from esc_tf.config.export import ExportConfig
-from esc_tf.config.front_end import FrontEndConfig, LogMelConfig
+from esc_tf.config.front_end import (
+    AnyFrontEndConfig,
+    FrontEndConfig,
+    HeuriNetConfig,
+    LogMelConfig,
+    MelConfig,
+    MelInitConfig,
+    MSTNetConfig,
+)
 from esc_tf.config.loading import (
     build_experiment,
     dump_experiment,
@@ -29,6 +37,7 @@ from esc_tf.config.model import (
     MobileNetStudentConfig,
     MobileNetV3Config,
     ModelConfig,
+    PiczakNetConfig,
     SECNNConfig,
     TFNetConfig,
 )
@@ -36,6 +45,7 @@ from esc_tf.config.recipe import DistributionConfig, RecipeConfig
 
 __all__ = [
     "AnyDataConfig",
+    "AnyFrontEndConfig",
     "AnyModelConfig",
     "AudioConfig",
     "AugmentConfig",
@@ -49,12 +59,18 @@ __all__ = [
     "FolderDataConfig",
     "FrontEndConfig",
     "HeadConfig",
+    "HeuriNetConfig",
     "LogMelConfig",
+    "MSTNetConfig",
+    "MelConfig",
+    "MelInitConfig",
     "MobileNetStudentConfig",
     "MobileNetV3Config",
     "ModelConfig",
+    "PiczakNetConfig",
     "RecipeConfig",
     "SECNNConfig",
+    "SegmentsConfig",
     "ShardsDataConfig",
     "SyntheticDataConfig",
     "TFNetConfig",

@@ -9,10 +9,11 @@ from typing import Annotated
 from pydantic import Field
 
 from esc_tf import frames
+from esc_tf.config.audio import AudioConfig
 from esc_tf.config.augment import AugmentConfig
-from esc_tf.config.data import AudioConfig, DataConfig
+from esc_tf.config.data import DataConfig, FilesConfig, ShardsDataConfig
 from esc_tf.config.export import ExportConfig
-from esc_tf.config.front_end import FrontEndConfig
+from esc_tf.config.front_end import FrontEndConfig, MelConfig
 from esc_tf.config.model import (
     AnyModelConfig,
     CNN10Config,
@@ -58,6 +59,7 @@ def find_contradictions(experiment: Experiment) -> Iterator[str]:
     yield from _front_end_contradictions(experiment)
     yield from _split_contradictions(experiment)
     yield from _model_contradictions(experiment.model)
+    yield from _segment_contradictions(experiment)
     yield from _distillation_contradictions(experiment)
     if experiment.distribution.xla and experiment.distribution.deterministic:
         yield (
@@ -73,6 +75,19 @@ def find_contradictions(experiment: Experiment) -> Iterator[str]:
 
 def _front_end_contradictions(experiment: Experiment) -> Iterator[str]:
     front_end = experiment.front_end
+    if isinstance(front_end, MelConfig):
+        yield from _mel_contradictions(experiment, front_end)
+    if front_end.count_frames(experiment.num_samples) < 1:
+        frame = f"front_end {front_end.name}"
+        if isinstance(front_end, MelConfig):
+            frame = f"front_end.n_fft {front_end.n_fft} samples"
+        yield (
+            f"audio.duration_s: {experiment.audio.duration_s:g} s is shorter than one frame of "
+            f"{frame}"
+        )
+
+
+def _mel_contradictions(experiment: Experiment, front_end: MelConfig) -> Iterator[str]:
     nyquist_hz = experiment.audio.sample_rate_hz / 2
     fmax_hz = nyquist_hz if front_end.fmax_hz is None else front_end.fmax_hz
     if fmax_hz > nyquist_hz:
@@ -95,14 +110,6 @@ def _front_end_contradictions(experiment: Experiment) -> Iterator[str]:
             "front_end.pad_mode: reflect needs clips longer than n_fft / 2 samples; "
             "raise audio.duration_s"
         )
-    num_frames = frames.count_frames(
-        num_samples, front_end.n_fft, front_end.hop_length, front_end.center
-    )
-    if num_frames < 1:
-        yield (
-            f"audio.duration_s: {experiment.audio.duration_s:g} s is shorter than one frame of "
-            f"front_end.n_fft {front_end.n_fft} samples"
-        )
 
 
 def _split_contradictions(experiment: Experiment) -> Iterator[str]:
@@ -122,6 +129,27 @@ def _split_contradictions(experiment: Experiment) -> Iterator[str]:
         monitor = getattr(section, "monitor", "")
         if monitor.startswith("validation"):
             yield f"{path}: {monitor} needs data.validation, which is null"
+
+
+def _segment_contradictions(experiment: Experiment) -> Iterator[str]:
+    if experiment.audio.segments is None:
+        return
+    data = experiment.data
+    if isinstance(data, ShardsDataConfig):
+        yield (
+            "audio.segments: are cut from decoded audio in the cache, which data.name shards does "
+            "not have; name the data set that the shards were made of"
+        )
+    elif isinstance(data, FilesConfig) and data.decoder == "tfio":
+        yield (
+            "audio.segments: are cut from decoded audio in the cache, which data.decoder tfio does "
+            "without; use soundfile"
+        )
+    if experiment.recipe.distillation is not None:
+        yield (
+            "audio.segments: a teacher answers for whole clips; leave out segments or "
+            "recipe.distillation"
+        )
 
 
 def _distillation_contradictions(experiment: Experiment) -> Iterator[str]:
@@ -178,6 +206,7 @@ _OPTIONS_OF_ONE_KIND = {
     "hidden_units": "mlp",
     "activation": "mlp",
     "dropout": "mlp",
+    "kernel_l2": "mlp",
     "num_heads": "attention",
 }
 

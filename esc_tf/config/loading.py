@@ -18,22 +18,36 @@ from esc_tf.errors import ConfigError
 # configuration; a run can be started from a resolved.yaml, so the loader passes over them.
 RUN_FACTS_KEY = "run"
 
+# Front ends that take the same settings, so that one goes on with the other's; each with the
+# options that it has alone.
+_MEL_FRONT_ENDS = {"log_mel": {"computation"}, "mel_init": {"trained"}}
+
 
 def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two nested mappings; ``update`` wins.
 
     A mapping whose ``name`` differs from the inherited one's replaces it whole, since the options
-    of one model or data set mean nothing to another.
+    of one model or data set mean nothing to another. ``log_mel`` and ``mel_init`` are the
+    exception: both take the settings of a mel spectrogram.
     """
     merged = dict(base)
     for key, value in update.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            renamed = "name" in value and "name" in old and value["name"] != old["name"]
-            merged[key] = dict(value) if renamed else merge(old, value)
+            merged[key] = merge(_keep_what_fits(old, value), value)
         else:
             merged[key] = value
     return merged
+
+
+def _keep_what_fits(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of a section means something to the one that follows it."""
+    names = old.get("name"), new.get("name")
+    if None in names or names[0] == names[1]:
+        return old
+    if not _MEL_FRONT_ENDS.keys() >= set(names):
+        return {}
+    return {key: value for key, value in old.items() if key not in _MEL_FRONT_ENDS[names[0]]}
 
 
 def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:

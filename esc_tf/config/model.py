@@ -10,6 +10,7 @@ from esc_tf.config.section import Section
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 Filters = Annotated[list[Width], Field(min_length=1, max_length=8)]
+Penalty = Annotated[float, Field(ge=0.0)]
 DropoutRate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Stride = Literal[1, 2]
 
@@ -37,8 +38,9 @@ class HeadConfig(Section):
       batch norm, the mean over all positions.
     - ``attention``: ``num_heads`` heads of attention over time, one map for each class.
 
-    ``hidden_units``, ``activation`` and ``dropout`` belong to ``mlp``, ``num_heads`` to
-    ``attention``.
+    ``hidden_units``, ``activation``, ``dropout`` and ``kernel_l2`` belong to ``mlp``, ``num_heads``
+    to ``attention``. ``kernel_l2`` times the sum of the squared weights of each dense kernel is
+    added to the loss.
     """
 
     kind: Literal["mlp", "fully_convolutional", "attention"] = "mlp"
@@ -46,6 +48,7 @@ class HeadConfig(Section):
     activation: Literal["relu", "hard_swish"] = "relu"
     dropout: DropoutRate = 0.0
     num_heads: Annotated[int, Field(ge=1, le=64)] = 4
+    kernel_l2: Penalty = 0.0
 
 
 class SECNNConfig(Section):
@@ -141,8 +144,34 @@ class MobileNetStudentConfig(Section):
     head: HeadConfig = HeadConfig(dropout=0.2)
 
 
+class PiczakNetConfig(Section):
+    """PiczakNet [Piczak 2015] as DeepFourier has it [Jüttner et al.]: two convolutions, two dense.
+
+    ``deltas``: the features' differences over time as a second channel, as in the original.
+    ``kernel_l2`` times the sum of the squared weights of each kernel is added to the loss; the
+    kernel of the logits has its own in ``head``. ``dropout`` follows the first convolution's pool
+    and the first dense layer, ``head.dropout`` the second.
+
+    The default penalties are those of the published text. In the published code they are never
+    added to the loss: set both to 0 to train as its numbers were made.
+    """
+
+    name: Literal["piczak_net"]
+    deltas: bool = False
+    filters: Width = 80
+    dense_units: Width = 5000
+    dropout: DropoutRate = 0.5
+    kernel_l2: Penalty = 1e-3
+    head: HeadConfig = HeadConfig(dropout=0.5, kernel_l2=1e-3)
+
+
 AnyModelConfig = (
-    SECNNConfig | MobileNetV3Config | MobileNetStudentConfig | CNN10Config | TFNetConfig
+    SECNNConfig
+    | MobileNetV3Config
+    | MobileNetStudentConfig
+    | CNN10Config
+    | TFNetConfig
+    | PiczakNetConfig
 )
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="name")]
 

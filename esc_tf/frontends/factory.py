@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import keras
 
-from esc_tf.config import FrontEndConfig
+from esc_tf.config import AnyFrontEndConfig
+from esc_tf.frontends.heurinet import HeuriNet
 from esc_tf.frontends.log_mel import LogMelSpectrogram
+from esc_tf.frontends.mel_init import MelInit
+from esc_tf.frontends.mstnet import MSTNet
 from esc_tf.registry import look_up
 
-FRONT_ENDS: dict[str, type[keras.layers.Layer]] = {"log_mel": LogMelSpectrogram}
+FRONT_ENDS: dict[str, type[keras.layers.Layer]] = {
+    "log_mel": LogMelSpectrogram,
+    "mel_init": MelInit,
+    "heurinet": HeuriNet,
+    "mstnet": MSTNet,
+}
 
 
-def build_front_end(config: FrontEndConfig, sample_rate_hz: int) -> keras.layers.Layer:
+def build_front_end(config: AnyFrontEndConfig, sample_rate_hz: int) -> keras.layers.Layer:
     """Build the layer that a configuration describes.
 
     Args:

@@ -37,6 +37,24 @@ def analysis_window(kind: str, win_length: int) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(win_length) / max(period, 1))
 
 
+def windowed_exponentials(window: np.ndarray, n_fft: int, num_bins: int) -> np.ndarray:
+    """Kernels of a short-time transform: cosines of all bins, then their sines, float32.
+
+    Args:
+        window: float64 weights ``(win_length,)``.
+        n_fft: length of the transform.
+        num_bins: the lowest bins.
+
+    Returns:
+        ``(win_length, 2 * num_bins)``.
+    """
+    # Whole turns are taken off as integers: large angles would lose digits.
+    turns = np.outer(np.arange(len(window)), np.arange(num_bins)) % n_fft
+    angles = 2.0 * np.pi * turns / n_fft
+    kernel = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * window[:, np.newaxis]
+    return kernel.astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Framing:
     """How frames are made of short units that neighbouring frames share.
@@ -145,13 +163,11 @@ class DFTConvolution:
         self._framing = Framing(len(window), hop_length)
         self._before = (n_fft - len(window)) // 2
         self._after = n_fft - len(window) - self._before
-        # Whole turns are taken off as integers: large angles would lose digits.
-        turns = np.outer(np.arange(len(window)), np.arange(num_bins)) % n_fft
-        angles = 2.0 * np.pi * turns / n_fft
-        kernel = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * window[:, np.newaxis]
+        kernel = windowed_exponentials(window, n_fft, num_bins)
         kernel = np.pad(kernel, ((0, self._framing.excess), (0, 0)))
-        shape = (self._framing.units_per_frame, self._framing.unit, 2 * num_bins)
-        self._kernel = kernel.reshape(shape).astype(np.float32)
+        self._kernel = kernel.reshape(
+            self._framing.units_per_frame, self._framing.unit, 2 * num_bins
+        )
 
     def __call__(self, waveform: Any) -> Any:
         """Map ``(batch, samples)`` to powers ``(batch, time, num_bins)``."""

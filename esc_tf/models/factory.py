@@ -11,6 +11,7 @@ from esc_tf.config import AnyModelConfig
 from esc_tf.models.cnn10 import build_cnn10
 from esc_tf.models.mobilenet_student import build_mobilenet_student
 from esc_tf.models.mobilenet_v3 import build_mobilenet_v3
+from esc_tf.models.piczak_net import build_piczak_net
 from esc_tf.models.se_cnn import build_se_cnn
 from esc_tf.models.tfnet import build_tfnet
 from esc_tf.registry import look_up
@@ -24,6 +25,7 @@ MODELS: dict[str, Callable[[Any, tuple[int | None, int, int]], keras.Model]] = {
     "mobilenet_student": build_mobilenet_student,
     "cnn10": build_cnn10,
     "tfnet": build_tfnet,
+    "piczak_net": build_piczak_net,
 }
 
 

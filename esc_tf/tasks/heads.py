@@ -93,6 +93,7 @@ def _build_mlp(embedding: Any, config: HeadConfig, num_classes: int, precision: 
                 units,
                 activation=None if swish else "relu",
                 kernel_initializer=_narrow_normal() if swish else "he_normal",
+                kernel_regularizer=_penalty(config),
                 name=f"head_dense{index}",
             )(x)
             if swish:
@@ -102,6 +103,7 @@ def _build_mlp(embedding: Any, config: HeadConfig, num_classes: int, precision: 
     return layers.Dense(
         num_classes,
         kernel_initializer=_narrow_normal() if swish else "glorot_uniform",
+        kernel_regularizer=_penalty(config),
         dtype="float32",
         name="logits",
     )(x)
@@ -143,6 +145,10 @@ def _build_attention(feature_map: Any, config: HeadConfig, num_classes: int, pre
 
 def _narrow_normal() -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=0.01)
+
+
+def _penalty(config: HeadConfig) -> keras.regularizers.Regularizer | None:
+    return keras.regularizers.L2(config.kernel_l2) if config.kernel_l2 else None
 
 
 HEADS = {

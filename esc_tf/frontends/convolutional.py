@@ -1,0 +1,104 @@
+"""What front ends of learned convolutions share."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import keras
+from keras import ops
+
+from esc_tf.config import HeuriNetConfig, MSTNetConfig
+from esc_tf.frontends.settings import check_settings
+
+SettingsType = TypeVar("SettingsType", bound=HeuriNetConfig | MSTNetConfig)
+
+
+class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
+    """Waveform → features by convolutions along time, in float32 whatever the dtype policy.
+
+    The bands of the features are the channels of the last convolution. What lies beyond
+    ``num_samples`` counts as silence.
+
+    A subclass names the class of its settings, makes its layers, and applies them.
+
+    Args:
+        sample_rate_hz: rate of the waveforms; the weights fit this one alone.
+        name: name of the layer.
+        trainable: whether training may change its weights.
+        **settings: the fields of the class of settings (which documents them) but ``name``.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong; all such are listed.
+    """
+
+    settings_class: type[SettingsType]
+
+    def __init__(
+        self,
+        sample_rate_hz: int,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        **settings: Any,
+    ) -> None:
+        super().__init__(name=name, trainable=trainable, dtype="float32")
+        self.sample_rate_hz = int(sample_rate_hz)
+        self._settings = check_settings(self.settings_class, settings)
+
+    @property
+    def settings(self) -> SettingsType:
+        """The settings, defaults included."""
+        return self._settings
+
+    def convolve(self, x: Any) -> Any:
+        """Apply the layers to ``(batch, samples, 1)``; returns ``(batch, time, frequency)``."""
+        raise NotImplementedError
+
+    def call(self, waveform: Any, num_samples: Any = None) -> Any:
+        """Compute the features of a batch."""
+        waveform = ops.cast(waveform, "float32")
+        length = ops.shape(waveform)[1]
+        if isinstance(length, int) and self._settings.count_frames(length) < 1:
+            raise ValueError(
+                f"{length} samples are fewer than one frame of {type(self).__name__} needs; use "
+                "longer waveforms"
+            )
+        if num_samples is not None:
+            positions = ops.arange(length, dtype="int32")[None]
+            is_valid = positions < ops.cast(num_samples, "int32")[:, None]
+            waveform = ops.where(is_valid, waveform, 0.0)
+        return self.convolve(waveform[..., None])[..., None]
+
+    def compute_output_shape(
+        self, waveform_shape: tuple[int | None, ...], num_samples_shape: Any = None
+    ) -> tuple[int | None, ...]:
+        """Shape of the features for a waveform of ``(batch, samples)``."""
+        batch, num_samples = waveform_shape
+        num_frames = None if num_samples is None else self._settings.count_frames(num_samples)
+        return batch, num_frames, self._settings.filters[-1], 1
+
+    def get_config(self) -> dict[str, Any]:
+        """Plain values that build the same layer."""
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "sample_rate_hz": self.sample_rate_hz,
+            **self._settings.model_dump(exclude={"name"}),
+        }
+
+
+def build_convolution(
+    channels: int, filters: int, kernel_size: int, name: str, **options: Any
+) -> keras.layers.Conv1D:
+    """A convolution along time with its weights, which start Glorot-uniform, biases at zero.
+
+    Args:
+        channels: of its input.
+        filters: of its output.
+        kernel_size: samples or frames under the kernel.
+        name: name of the layer.
+        **options: of ``keras.layers.Conv1D``.
+    """
+    layer = keras.layers.Conv1D(filters, kernel_size, name=name, dtype="float32", **options)
+    layer.build((None, None, channels))
+    return layer

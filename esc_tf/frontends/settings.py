@@ -1,0 +1,35 @@
+"""The settings of a layer, checked as those of a whole configuration are."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any, TypeVar
+
+from pydantic import ValidationError, create_model
+
+from esc_tf.config.problems import describe_problems
+from esc_tf.config.section import Section
+from esc_tf.errors import ConfigError
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def check_settings(section: type[SectionType], settings: dict[str, Any]) -> SectionType:
+    """Validate what a front end is called with.
+
+    Args:
+        section: the class of its configuration.
+        settings: its fields but ``name``.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong; all such are listed, as ``front_end.…``.
+    """
+    # The settings where a whole configuration has them, so that problems are told alike.
+    whole = create_model("Whole", __base__=Section, front_end=(section, ...))
+    (name,) = typing.get_args(section.model_fields["name"].annotation)
+    raw = {"front_end": {"name": name, **settings}}
+    try:
+        checked: SectionType = whole.model_validate(raw).front_end
+    except ValidationError as error:
+        raise ConfigError(describe_problems(error, raw)) from None
+    return checked
