@@ -44,7 +44,7 @@ class ShortTimeTransform:
     center: bool = True
 
     def __post_init__(self) -> None:
-        window = self._padded_window()
+        window = self.padded_window
         whole = np.pad(window**2, (0, -self.n_fft % self.hop_length))
         weights = whole.reshape(-1, self.hop_length).sum(axis=0)
         if weights.min() < 1e-3 * weights.max():
@@ -101,7 +101,7 @@ class ShortTimeTransform:
         padded = np.zeros(length, np.float64)
         padded[-start : num_samples - start] = waveform
 
-        window = self._padded_window()
+        window = self.padded_window
         framed = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft)[:: self.hop_length]
         spectrum = np.fft.rfft(framed * window, axis=1)
         nearest = np.clip(np.arange(num_frames) - added, 0, mask.shape[1] - 1)
@@ -115,7 +115,9 @@ class ShortTimeTransform:
         result = total[inside] / weight[inside]
         return result.astype(np.result_type(waveform.dtype, np.float32), copy=False)
 
-    def _padded_window(self) -> np.ndarray:
+    @property
+    def padded_window(self) -> np.ndarray:
+        """The window, centred among ``n_fft`` samples."""
         window = analysis_window(self.window, self.win_length or self.n_fft)
         before = (self.n_fft - len(window)) // 2
         return np.pad(window, (before, self.n_fft - len(window) - before))
