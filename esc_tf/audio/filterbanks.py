@@ -56,6 +56,34 @@ def mel_filterbank(
     return _cached_filterbank(sample_rate_hz, n_fft, n_mels, fmin_hz, top_hz, scale, norm)
 
 
+def mel_band_centres_hz(
+    sample_rate_hz: int,
+    n_mels: int,
+    fmin_hz: float = 0.0,
+    fmax_hz: float | None = None,
+    scale: Literal["slaney", "htk", "kaldi"] = "slaney",
+) -> np.ndarray:
+    """The frequency at the peak of each triangle of ``mel_filterbank``, rising.
+
+    Returns:
+        float64 ``(n_mels,)``; also of bands so narrow that no bin lies in them.
+
+    >>> mel_band_centres_hz(8000, 3, scale="kaldi").round().tolist()
+    [427.0, 1114.0, 2220.0]
+    """
+    top_hz = sample_rate_hz / 2 if fmax_hz is None else fmax_hz
+    if scale == "kaldi":
+        edges = np.linspace(_to_kaldi_mel(fmin_hz), _to_kaldi_mel(top_hz), n_mels + 2)
+        return 700.0 * np.expm1(edges[1:-1] / 1127.0)
+    import librosa
+
+    return librosa.mel_frequencies(n_mels + 2, fmin=fmin_hz, fmax=top_hz, htk=scale == "htk")[1:-1]
+
+
+def _to_kaldi_mel(frequency_hz: np.ndarray | float) -> np.ndarray:
+    return 1127.0 * np.log1p(np.asarray(frequency_hz, np.float64) / 700.0)
+
+
 @functools.lru_cache(maxsize=32)
 def _cached_filterbank(
     sample_rate_hz: int,
@@ -94,12 +122,9 @@ def _kaldi_filterbank(
     fmax_hz: float,
     norm: str | None,
 ) -> np.ndarray:
-    def to_mel(frequency_hz: np.ndarray | float) -> np.ndarray:
-        return 1127.0 * np.log1p(np.asarray(frequency_hz, np.float64) / 700.0)
-
-    edges = np.linspace(to_mel(fmin_hz), to_mel(fmax_hz), n_mels + 2)
+    edges = np.linspace(_to_kaldi_mel(fmin_hz), _to_kaldi_mel(fmax_hz), n_mels + 2)
     lower, peak, upper = edges[:-2], edges[1:-1], edges[2:]
-    bins = to_mel(np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft)[:, np.newaxis]
+    bins = _to_kaldi_mel(np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft)[:, np.newaxis]
     rising, falling = (bins - lower) / (peak - lower), (upper - bins) / (upper - peak)
     bank = np.maximum(0.0, np.minimum(rising, falling))
     if n_fft % 2 == 0:

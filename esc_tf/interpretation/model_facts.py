@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from esc_tf.config import LogMelConfig
 from esc_tf.errors import RequestError
 from esc_tf.frames import TimeGrid
 
@@ -25,6 +27,7 @@ class ModelFacts:
         crop: which part of a longer one is heard, as in ``AudioConfig``.
         label_names: name of each class, in the order of the scores; empty: unknown.
         time_grids: name of an activation → its frames, where they are known.
+        front_end: settings of its log-mel front end; None: it has another one, or does not say.
     """
 
     sample_rate_hz: int
@@ -33,6 +36,7 @@ class ModelFacts:
     crop: str = "start"
     label_names: tuple[str, ...] = ()
     time_grids: Mapping[str, TimeGrid] = field(default_factory=dict)
+    front_end: LogMelConfig | None = None
 
     @property
     def duration_s(self) -> float:
@@ -59,6 +63,7 @@ def read_model_card(path: Path) -> ModelFacts:
             time_grids={
                 name: TimeGrid(**grid) for name, grid in card.get("activation_times", {}).items()
             },
+            front_end=_read_front_end(card.get("training", {}).get("front_end")),
         )
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror})") from None
@@ -66,3 +71,9 @@ def read_model_card(path: Path) -> ModelFacts:
         raise RequestError(
             f"{path}: is no model card ({type(error).__name__}: {error}); export the model again"
         ) from None
+
+
+def _read_front_end(settings: Any) -> LogMelConfig | None:
+    """The front end that a run's card tells; pydantic's error for damaged ones is a ValueError."""
+    is_log_mel = settings is not None and settings["name"] == "log_mel"
+    return LogMelConfig.model_validate(settings) if is_log_mel else None

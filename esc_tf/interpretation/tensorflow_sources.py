@@ -10,11 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from esc_tf.audio.length import fit_waveform
+from esc_tf.config import LogMelConfig
 from esc_tf.errors import CheckpointError, RequestError
 from esc_tf.evaluation.time_grids import measure_time_grids
 from esc_tf.frames import count_samples
+from esc_tf.frontends.log_mel import LogMelSpectrogram
 from esc_tf.interpretation.model_facts import SIGNATURE, ModelFacts
-from esc_tf.tasks.classifier import load_classifier
+from esc_tf.tasks.classifier import Classifier, load_classifier
 
 
 class ClassifierSource:
@@ -42,6 +44,7 @@ class ClassifierSource:
             crop=audio["crop"],
             label_names=self._model.label_names,
             time_grids=measure_time_grids(self._model),
+            front_end=_read_front_end(self._model),
         )
         parts = (self._model.backbone, self._model.head)
         layers = [layer.name for part in parts for layer in part.layers]
@@ -75,6 +78,11 @@ class ClassifierSource:
             ]
             self._functions[names] = tf.function(compute, signature, autograph=False)
         return self._functions[names]
+
+
+def _read_front_end(model: Classifier) -> LogMelConfig | None:
+    front_end = model.front_end
+    return front_end.settings if isinstance(front_end, LogMelSpectrogram) else None
 
 
 class SavedModelSource:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from esc_tf.audio import mel_filterbank
+from esc_tf.audio.filterbanks import mel_band_centres_hz
 from tests.shared_files import shared_path
 
 
@@ -78,3 +79,13 @@ def test_refuses_an_impossible_band(band: tuple[float, float]) -> None:
 def test_refuses_an_unknown_scale() -> None:
     with pytest.raises(ValueError, match="unknown mel scale 'bark'"):
         mel_filterbank(16000, 512, 40, scale="bark")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", ["slaney", "htk", "kaldi"])
+def test_band_centres_are_where_the_triangles_peak(scale: str) -> None:
+    bank = mel_filterbank(16000, 8192, 20, 50.0, 7000.0, scale, None)
+    peaks_hz = bank.argmax(axis=0) * 16000 / 8192
+    centres_hz = mel_band_centres_hz(16000, 20, 50.0, 7000.0, scale)
+    assert np.abs(peaks_hz - centres_hz).max() <= 16000 / 8192  # a bin
+    narrow = mel_band_centres_hz(32000, 256, 0.0, None, scale)
+    assert (np.diff(narrow) > 0).all() and narrow[-1] < 16000
