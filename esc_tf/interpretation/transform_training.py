@@ -19,7 +19,7 @@ from esc_tf.interpretation.transforms import SpectralTransform
 
 # Of the mean: keeps ratios and their gradients finite where nothing is estimated.
 _FLOOR = 1e-4
-_ORDERING_ITERATIONS = 50
+_PATTERN_ITERATIONS = 50
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def order_by_frequency(spectrogram: np.ndarray, activations: np.ndarray) -> list
     Raises:
         RequestError: see ``learn_patterns``.
     """
-    found = learn_patterns(spectrogram, activations, max_iterations=_ORDERING_ITERATIONS)
+    found = learn_patterns(spectrogram, activations, max_iterations=_PATTERN_ITERATIONS)
     weight = found.patterns.sum(axis=0)
     moment = np.arange(len(found.patterns)) @ found.patterns
     heights = np.divide(moment, weight, out=np.full_like(moment, np.inf), where=weight > 0)
@@ -95,6 +95,7 @@ def train_transform(
     batch_frames: int = 256,
     learning_rate: float = 0.1,
     keep_every: int = 20,
+    start_at_patterns: bool = False,
     seed: int = 0,
     on_epoch: Callable[[int, float], object] | None = None,
 ) -> TransformHistory:
@@ -116,6 +117,8 @@ def train_transform(
         batch_frames: frames of an update.
         learning_rate: of Adam, at the start.
         keep_every: epochs between two filters in the history.
+        start_at_patterns: start near the patterns that ``learn_patterns`` finds, in a transform
+            whose start matters (``start_near``), instead of the published start.
         seed: of the order of the frames.
         on_epoch: called with the number of each epoch, from 1, and its loss.
 
@@ -147,6 +150,12 @@ def train_transform(
         np.where(alive, loudness, 1.0) * alive.sum(), float(spectrogram.mean(dtype=np.float64))
     )
     num_batches = -(-num_frames // batch_frames)
+    if start_at_patterns:
+        patterns = learn_patterns(
+            spectrogram, activations, divergence=divergence, max_iterations=_PATTERN_ITERATIONS
+        ).patterns
+        scale = np.asarray(transform.input_scale) / float(transform.output_scale)
+        transform.start_near(patterns.astype(np.float64) * scale)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * num_batches)
     step = _compile_step(transform, keras.optimizers.Adam(schedule), divergence, smoothness)
     rng = np.random.default_rng(seed)

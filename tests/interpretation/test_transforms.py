@@ -138,6 +138,22 @@ def test_features_out_of_order() -> None:
     assert correlate(transform.filters, filters[:, shuffle]).min() >= 0.95
 
 
+@pytest.mark.parametrize("seed", [106, 116, 118])  # where equally spaced triangles get stuck
+def test_triangles_that_start_at_patterns_come_back(seed) -> None:
+    rng = np.random.default_rng(seed)
+    filters = plant_filters("mel_constrained_linear", rng)
+    activations = rng.gamma(0.4, 1.0, (RANK, FRAMES)) * rng.uniform(0.3, 3.0, (RANK, 1))
+    noise = rng.gamma(400.0, 1.0 / 400.0, (BINS, FRAMES))
+    spectrogram = (filters @ activations + 1e-3) * noise
+    shuffle = rng.permutation(RANK)
+    order = order_by_frequency(spectrogram, activations[shuffle])
+    transform = MelConstrainedLinear(FREQUENCIES_HZ, order=order)
+    history = train_transform(transform, spectrogram, activations[shuffle], start_at_patterns=True)
+    start, end = (correlate(history.filters[epoch], filters[:, shuffle]) for epoch in (0, 200))
+    assert start.min() >= 0.9
+    assert end.min() >= 0.99
+
+
 def test_smoothness_smooths() -> None:
     spectrogram, activations, _ = plant("linear_no_bias_softplus")
     roughness = []
