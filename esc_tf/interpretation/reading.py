@@ -7,10 +7,7 @@ from. It holds no audio: the clips' paths lead to it.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import urllib.parse
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,10 +21,11 @@ from esc_tf.audio import read_clip, resample
 from esc_tf.audio.length import fit_waveform
 from esc_tf.config import LogMelConfig
 from esc_tf.errors import RequestError, UnknownNameError
-from esc_tf.files import describe_os_error
+from esc_tf.files import describe_os_error, new_folder
 from esc_tf.registry import look_up, suggest_name
 
 FACTS_FILE = "reading.json"
+CONTENTS = "a reading"
 FORMAT = 1
 PLAIN_NMF = "plain_nmf"
 """The floor: both factors free, at the layer's rank. It is no method: it has no hidden features."""
@@ -344,9 +342,6 @@ class ReadingWriter:
 def write_reading(folder: str | Path, replace: bool = False) -> Iterator[ReadingWriter]:
     """Write a reading, which is there whole at the end of the block or not at all.
 
-    What a killed process leaves has a name of its own, ``.NAME.….partial``, beside the folder, and
-    may be removed.
-
     Args:
         folder: to be made; an empty one may be there.
         replace: whether a reading that is there may be replaced. Other folders never are.
@@ -355,37 +350,8 @@ def write_reading(folder: str | Path, replace: bool = False) -> Iterator[Reading
         RequestError: there is something at ``folder`` already.
         OSError: nothing can be written there; nothing is left, and an old reading is as it was.
     """
-    folder = Path(folder).expanduser()
-    check_free(folder, replace)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
-    old = partial.with_suffix(".old.partial")
-    try:
-        partial.mkdir(parents=True)
+    with new_folder(folder, FACTS_FILE, CONTENTS, replace) as partial:
         yield ReadingWriter(partial)
-        if (folder / FACTS_FILE).is_file():
-            os.replace(folder, old)
-        os.replace(partial, folder)
-    finally:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        for left in (partial, old):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def check_free(folder: Path, replace: bool = False) -> None:
-    """Refuse a folder that a reading would overwrite.
-
-    Raises:
-        RequestError: see ``write_reading``.
-    """
-    if not folder.exists() or (folder.is_dir() and next(folder.iterdir(), None) is None):
-        return
-    if not (folder / FACTS_FILE).is_file():
-        raise RequestError(f"{folder}: is there already and holds no reading; name another folder")
-    if not replace:
-        raise RequestError(
-            f"{folder}: holds a reading already; name another folder, or replace it with --force"
-        )
 
 
 def layer_folder(folder: Path, layer: str) -> Path:

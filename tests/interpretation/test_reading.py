@@ -113,7 +113,7 @@ def test_replaces_readings_alone_and_only_if_told(tmp_path: Path) -> None:
     assert Reading.open(folder).verdicts[LAYER] == "new"
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("keep me")
-    with pytest.raises(RequestError, match="holds no reading"):
+    with pytest.raises(RequestError, match="does not hold a reading"):
         write(tmp_path / "letters", replace=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["letters", "reading"]
     assert (tmp_path / "letters" / "dear.txt").read_text() == "keep me"
