@@ -42,12 +42,11 @@ def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
 
 def _keep_what_fits(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
     """What of a section means something to the one that follows it."""
-    names = old.get("name"), new.get("name")
-    if None in names or names[0] == names[1]:
+    if "name" not in old or "name" not in new or old["name"] == new["name"]:
         return old
-    if not _MEL_FRONT_ENDS.keys() >= set(names):
+    if not _MEL_FRONT_ENDS.keys() >= {old["name"], new["name"]}:
         return {}
-    return {key: value for key, value in old.items() if key not in _MEL_FRONT_ENDS[names[0]]}
+    return {key: value for key, value in old.items() if key not in _MEL_FRONT_ENDS[old["name"]]}
 
 
 def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import typing
 from typing import Any, TypeVar
 
-from pydantic import ValidationError, create_model
+from pydantic import ValidationError
 
+from esc_tf.config import FrontEndConfig
 from esc_tf.config.problems import describe_problems
 from esc_tf.config.section import Section
 from esc_tf.errors import ConfigError
 
 SectionType = TypeVar("SectionType", bound=Section)
+
+
+class _Whole(Section):
+    """The settings where a whole configuration has them, so that problems are told alike."""
+
+    front_end: FrontEndConfig
 
 
 def check_settings(section: type[SectionType], settings: dict[str, Any]) -> SectionType:
@@ -24,12 +31,11 @@ def check_settings(section: type[SectionType], settings: dict[str, Any]) -> Sect
     Raises:
         ConfigError: a setting is unknown or wrong; all such are listed, as ``front_end.…``.
     """
-    # The settings where a whole configuration has them, so that problems are told alike.
-    whole = create_model("Whole", __base__=Section, front_end=(section, ...))
     (name,) = typing.get_args(section.model_fields["name"].annotation)
     raw = {"front_end": {"name": name, **settings}}
     try:
-        checked: SectionType = whole.model_validate(raw).front_end
+        checked = _Whole.model_validate(raw).front_end
     except ValidationError as error:
         raise ConfigError(describe_problems(error, raw)) from None
+    assert isinstance(checked, section)  # the name says so
     return checked
