@@ -22,9 +22,7 @@ from esc_tf.config.label_map import load_label_map
 from esc_tf.errors import EXIT_DONE, DataError, RequestError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from esc_tf.data import BadClip, DataSet
+    from esc_tf.data import BadClip, CachedClip, DataSet
     from esc_tf.evaluation.predictions import Predictions
 
 _BATCH_SIZE = 32
@@ -201,8 +199,8 @@ def _measure_run(arguments: argparse.Namespace) -> int:
             print(f"note: the run has trained or validated on fold {fold}", file=sys.stderr)
     if fold is not None:
         data_set = select_fold(data_set, fold)
-    found, bad = _hear(model, data, experiment.audio, data_set, experiment.recipe.batch_size)
-    _print_metrics(found.labels, found.probabilities, model.label_names, bad, arguments.json)
+    found, heard, bad = _hear(model, data, experiment.audio, data_set, experiment.recipe.batch_size)
+    _print_metrics(found, heard, model.label_names, bad, arguments.json)
     return EXIT_DONE
 
 
@@ -223,9 +221,10 @@ def _measure_model(arguments: argparse.Namespace) -> int:
     data_set = load_known_data_set(data, arguments.data_root, class_names)
     if arguments.fold is not None:
         data_set = select_fold(data_set, arguments.fold)
-    found, bad = _hear(model, data, audio, data_set, _BATCH_SIZE)
-    scores = found.probabilities if groups is None else map_scores(found.probabilities, groups)
-    _print_metrics(found.labels, scores, class_names, bad, arguments.json)
+    found, heard, bad = _hear(model, data, audio, data_set, _BATCH_SIZE)
+    if groups is not None:
+        found = replace(found, probabilities=map_scores(found.probabilities, groups))
+    _print_metrics(found, heard, class_names, bad, arguments.json)
     return EXIT_DONE
 
 
@@ -243,17 +242,18 @@ def _load_any(path: str) -> Any:
 
 def _hear(
     model: Any, data: AnyDataConfig, audio: AudioConfig, data_set: DataSet, batch_size: int
-) -> tuple[Predictions, Sequence[BadClip]]:
-    """What the model says of all clips, and the bad files that were skipped."""
+) -> tuple[Predictions, Sequence[CachedClip], Sequence[BadClip]]:
+    """What the model says of all clips or segments, these, and the bad files that were skipped."""
     import tensorflow as tf
 
-    from esc_tf.data import build_dataset, load_clips
+    from esc_tf.data import build_dataset, cut_clips, load_clips
     from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
     from esc_tf.evaluation.workers import Workers
 
     _, clips, bad = load_clips(data, audio, seed=0, data_set=data_set)
+    heard = cut_clips(clips, audio)
     batches = build_dataset(
-        clips,
+        heard,
         audio=audio,
         num_classes=len(data_set.label_names),
         batch_size=batch_size,
@@ -261,19 +261,20 @@ def _hear(
     )
     strategy = tf.distribute.get_strategy()
     step = build_predict_step(model, strategy)
-    return predict_data_set(step, batches, Workers(strategy)), bad
+    return predict_data_set(step, batches, Workers(strategy)), heard, bad
 
 
 def _print_metrics(
-    labels: np.ndarray,
-    scores: np.ndarray,
+    found: Predictions,
+    heard: Sequence[CachedClip],
     class_names: Sequence[str],
     bad: Sequence[BadClip],
     as_json: bool,
 ) -> None:
-    from esc_tf.evaluation.metrics import compute_metrics, format_metrics
+    from esc_tf.evaluation.metrics import format_metrics
+    from esc_tf.evaluation.voting import measure_clips
 
-    metrics = compute_metrics(labels.argmax(axis=1), scores, class_names)
+    metrics = measure_clips(found, heard, class_names)
     metrics["skipped_files"] = [
         {"clip": item.record.clip_id, "reason": item.reason} for item in bad
     ]

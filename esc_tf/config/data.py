@@ -30,22 +30,6 @@ def _count_classes(selection: str | list[str], all_classes: int) -> int:
     return len(selection)
 
 
-class AudioConfig(Section):
-    """The one waveform format of an experiment.
-
-    ``duration_s`` is the length that every clip is padded or cropped to. ``pad`` says where a
-    shorter clip lies (``end``: zeros behind it, which the front end tells from the clip and fills
-    up by its own rule; ``silence``: zeros behind it, heard as part of the clip; ``center``: such
-    zeros on both sides; ``repeat``: the clip again and again); ``crop`` which part of a longer one
-    is kept (``random`` draws a part in training and takes the centre otherwise).
-    """
-
-    sample_rate_hz: Annotated[int, Field(ge=2000, le=384000)] = 44100
-    duration_s: Annotated[float, Field(gt=0.0, le=600.0)] = 5.0
-    pad: Literal["end", "silence", "center", "repeat"] = "end"
-    crop: Literal["start", "center", "random"] = "start"
-
-
 class SplitConfig(Section):
     """What every data set has: its split.
 

@@ -11,7 +11,13 @@ from esc_tf.config.section import Section
 LearningRate = Annotated[float, Field(gt=0.0)]
 Epochs = Annotated[int, Field(ge=1)]
 LayerPattern = Annotated[str, Field(min_length=1)]
-Monitor = Literal["validation_loss", "validation_accuracy", "loss", "accuracy"]
+Monitor = Literal[
+    "validation_loss",
+    "validation_accuracy",
+    "validation_balanced_accuracy",
+    "loss",
+    "accuracy",
+]
 
 
 class AdamConfig(Section):

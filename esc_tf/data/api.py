@@ -8,7 +8,15 @@ from esc_tf.data.factory import DATA_SETS, load_data_set, load_known_data_set
 from esc_tf.data.folds import Split, split_clips
 from esc_tf.data.length import fit_length
 from esc_tf.data.pipeline import ClipPipeline, EpochPart
-from esc_tf.data.records import BadClip, CachedClip, DataSet, Record, SynthesisKey
+from esc_tf.data.records import (
+    BadClip,
+    CachedClip,
+    DataSet,
+    Record,
+    Segment,
+    SynthesisKey,
+)
+from esc_tf.data.segments import cut_clips, cut_split
 
 __all__ = [
     "DATA_SETS",
@@ -19,10 +27,13 @@ __all__ = [
     "EpochPart",
     "DecodedCache",
     "Record",
+    "Segment",
     "Split",
     "SynthesisKey",
     "build_dataset",
     "build_pipeline",
+    "cut_clips",
+    "cut_split",
     "default_cache_dir",
     "fit_length",
     "load_clips",

@@ -1,4 +1,4 @@
-"""The pipeline that fits the clips: from the cache, from shards, or decoded in the graph."""
+"""The pipeline that fits the clips: whole or in segments, from shards, or decoded in the graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from esc_tf.data.pipeline import (
     EpochPart,
     MixBatch,
 )
-from esc_tf.data.records import CachedClip, EncodedClip, ShardedClip
+from esc_tf.data.records import CachedClip, EncodedClip, Segment, ShardedClip
+from esc_tf.data.segments import SegmentPipeline, read_segment
 from esc_tf.data.shard_pipeline import ShardPipeline
 from esc_tf.data.shards import read_sharded_waveform
 from esc_tf.data.teaching import Teaching
@@ -44,6 +45,8 @@ def build_pipeline(
         kind = ShardPipeline
     elif clips and isinstance(clips[0], EncodedClip):
         kind = DecodingPipeline
+    elif clips and isinstance(clips[0], Segment):
+        kind = SegmentPipeline
     return kind(
         clips,
         audio=audio,
@@ -105,4 +108,6 @@ def load_waveform(clip: CachedClip, sample_rate_hz: int) -> np.ndarray:
         return read_sharded_waveform(clip)
     if isinstance(clip, EncodedClip):
         return read_waveform(clip.cache_path, sample_rate_hz)
+    if isinstance(clip, Segment):
+        return read_segment(clip)
     return read_cached_waveform(tf.constant(str(clip.cache_path))).numpy()

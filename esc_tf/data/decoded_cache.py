@@ -66,6 +66,20 @@ def read_cached_waveform(cache_path: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_raw(content, tf.float32, little_endian=True)[_HEADER_FLOATS:]
 
 
+def map_cached_waveform(cache_path: Path) -> np.ndarray:
+    """The samples ``(samples,)`` float32 of a cache file, read as they are used.
+
+    Raises:
+        DataError: the file is gone.
+    """
+    try:
+        return np.memmap(cache_path, "<f4", "r", offset=_HEADER.size)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{cache_path}: cannot be read ({error}); start again, which decodes it anew"
+        ) from None
+
+
 class DecodedCache:
     """A folder of decoded clips.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from esc_tf.audio.segments import SegmentPlace
+
 
 @dataclass(frozen=True)
 class SynthesisKey:
@@ -118,6 +120,19 @@ class ShardedClip(CachedClip):
 
     shard: Shard
     place: int
+
+
+@dataclass(frozen=True)
+class Segment(CachedClip):
+    """A part of a cached clip; ``cache_path`` and ``content_digest`` are the whole clip's.
+
+    ``num_samples`` is the segment's own length.
+
+    Args:
+        place: where it lies in the clip, and its normalisation.
+    """
+
+    place: SegmentPlace
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files heard as clips: brought to one length as in training, which is said, and scored."""
+"""Files heard as clips, whole or in segments as in training, which is said, and scored."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from esc_tf.audio import read_clip, resample
 from esc_tf.audio.length import fit_waveform
+from esc_tf.audio.segments import find_segments
 from esc_tf.config import AudioConfig
 from esc_tf.errors import AudioError, RequestError
 from esc_tf.frames import count_samples
@@ -37,15 +38,22 @@ class HeardClip:
         probabilities: float32 ``(classes,)``.
         duration_s: the clip's own length in seconds.
         audio: the length it was padded or cut to, and how.
+        num_segments: whose mean ``probabilities`` are.
     """
 
     probabilities: np.ndarray
     duration_s: float
     audio: AudioConfig
+    num_segments: int = 1
 
     @property
     def change(self) -> dict[str, float]:
-        """What happened to the clip's length: ``padded_from_s`` or ``cut_from_s``, or nothing."""
+        """What happened to the clip: ``padded_from_s`` or ``cut_from_s``, ``segments``, or nothing.
+
+        Of segments, their number.
+        """
+        if self.audio.segments is not None:
+            return {"segments": self.num_segments}
         surplus_s = self.duration_s - self.audio.duration_s
         if abs(surplus_s) < _SAME_LENGTH_S:
             return {}
@@ -57,6 +65,8 @@ class HeardClip:
 
     def describe_change(self) -> str:
         """The same in words, in brackets behind a file's name; empty: nothing."""
+        if self.audio.segments is not None:
+            return f" (mean of {self.num_segments} segments of {self.audio.duration_s:.4g} s)"
         if not self.change:
             return ""
         clip, length = f"{self.duration_s:.4g}", f"{self.audio.duration_s:g}"
@@ -75,6 +85,10 @@ def choose_length(model: Any, duration_s: float | None) -> AudioConfig:
     audio = AudioConfig.model_validate(model.audio)
     if duration_s is None or duration_s == audio.duration_s:
         return audio
+    if audio.segments is not None:
+        raise RequestError(
+            f"--duration: the model hears segments of {audio.duration_s:.4g} s; leave it out"
+        )
     if not model.any_length:
         raise RequestError(
             f"--duration: the model takes clips of {audio.duration_s:g} s only; leave it out"
@@ -93,7 +107,7 @@ def hear_clips(
         model: a classifier.
         paths: audio files of any rate and length.
         audio: rate, length and padding, see ``choose_length``.
-        batch_size: files decoded and classified at once.
+        batch_size: files decoded, and clips or segments classified, at once.
     """
     num_samples = count_samples(audio.duration_s, audio.sample_rate_hz)
 
@@ -106,25 +120,38 @@ def hear_clips(
             waveform = resample(clip, audio.sample_rate_hz).waveform
         except AudioError as error:
             return AudioError(f"{path}: {error}")
-        fitted, valid = fit_waveform(waveform, num_samples, audio.pad, audio.crop)
-        return fitted, valid, clip.duration_s
+        parts = [waveform]
+        if audio.segments is not None:
+            parts = [place.cut(waveform) for place in find_segments(waveform, audio.segments)]
+        fitted = [fit_waveform(part, num_samples, audio.pad, audio.crop) for part in parts]
+        return fitted, clip.duration_s
 
     waiting = iter(paths)
     with ThreadPoolExecutor() as pool:
         while batch := list(islice(waiting, batch_size)):
             read_ones = list(pool.map(read, batch))
             good = [item for item in read_ones if not isinstance(item, AudioError)]
-            scores: Iterator[Any] = iter(())
-            if good:
-                outputs = model.predict_on_batch(
-                    {
-                        "waveform": np.stack([waveform for waveform, _, _ in good]),
-                        "num_samples": np.array([valid for _, valid, _ in good], np.int32),
-                    }
-                )
-                scores = iter(outputs["probabilities"])
+            inputs = [part for fitted, _ in good for part in fitted]
+            scores = _score(model, inputs, batch_size)
             for path, item in zip(batch, read_ones, strict=True):
                 if isinstance(item, AudioError):
                     yield path, item
-                else:
-                    yield path, HeardClip(next(scores), item[2], audio)
+                    continue
+                fitted, duration_s = item
+                mean = np.mean([next(scores) for _ in fitted], axis=0)
+                yield path, HeardClip(mean, duration_s, audio, len(fitted))
+
+
+def _score(
+    model: Any, inputs: Sequence[tuple[np.ndarray, int]], batch_size: int
+) -> Iterator[np.ndarray]:
+    """Yield the probabilities of each waveform, given with its number of valid samples."""
+    for start in range(0, len(inputs), batch_size):
+        chunk = inputs[start : start + batch_size]
+        outputs = model.predict_on_batch(
+            {
+                "waveform": np.stack([waveform for waveform, _ in chunk]),
+                "num_samples": np.array([valid for _, valid in chunk], np.int32),
+            }
+        )
+        yield from outputs["probabilities"]

@@ -30,6 +30,9 @@ SUMMARY_MEASURES = (
     ("roc_auc_micro", "ROC AUC, micro"),
 )
 
+# Where clips were heard in segments, what stands beside the probability votes, and its heading.
+SEGMENT_COLUMNS = (("majority_voting", "majority"), ("segments", "segments"))
+
 
 def compute_metrics(
     label_ids: np.ndarray, probabilities: np.ndarray, label_names: Sequence[str]
@@ -105,6 +108,20 @@ def compute_metrics(
     }
 
 
+def measure_balanced_accuracy(label_ids: np.ndarray, predicted_ids: np.ndarray) -> float:
+    """The mean recall of the classes that there are.
+
+    Args:
+        label_ids: ``(clips,)`` the true classes, one clip or more.
+        predicted_ids: ``(clips,)``.
+
+    >>> measure_balanced_accuracy(np.array([0, 0, 0, 2]), np.array([0, 0, 1, 2]))
+    0.8333333333333333
+    """
+    hits = label_ids == predicted_ids
+    return float(np.mean([hits[label_ids == label].mean() for label in np.unique(label_ids)]))
+
+
 def _check_inputs(
     label_ids: np.ndarray, probabilities: np.ndarray, label_names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -161,11 +178,19 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     """The measures as text: the summary, a row for each class, the most frequent confusions.
 
     Args:
-        metrics: of ``compute_metrics``.
+        metrics: of ``compute_metrics``, or with segments of ``measure_clips``.
     """
-    lines = [f"{'clips':<20}{metrics['num_clips']:>8}"]
+    columns = [metrics, *(metrics[key] for key, _ in SEGMENT_COLUMNS if key in metrics)]
+    lines = []
+    if len(columns) > 1:
+        titles = ["probability", *(title for _, title in SEGMENT_COLUMNS)]
+        lines.append(" " * 20 + "".join(f"{title:>12}" for title in titles))
+    width = 8 if len(columns) == 1 else 12
+    counts = [column.get("num_segments", metrics["num_clips"]) for column in columns]
+    lines.append(f"{'clips':<20}" + "".join(f"{count:>{width}}" for count in counts))
     for key, title in SUMMARY_MEASURES:
-        lines.append(f"{title:<20}{_cell(metrics[key], 8)}")
+        cells = (_cell(column[key], width) for column in columns)
+        lines.append(f"{title:<20}{''.join(cells)}")
 
     width = max(len("class"), *(len(row["label_name"]) for row in metrics["per_class"]))
     lines += ["", f"{'class':<{width}}  clips  precision  recall      F1  ROC AUC"]

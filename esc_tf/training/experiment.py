@@ -16,20 +16,16 @@ from esc_tf.augment.waveform import build_waveform_augment
 from esc_tf.config import Experiment
 from esc_tf.config.recipe import RecipeConfig
 from esc_tf.data import (
-    CachedClip,
     ClipPipeline,
-    EpochPart,
     Split,
-    build_dataset,
     build_pipeline,
+    cut_split,
     load_clips,
 )
-from esc_tf.evaluation.metrics import compute_metrics
-from esc_tf.evaluation.predictions import Predictions, build_predict_step, predict_data_set
 from esc_tf.tasks.classifier import build_classifier
-from esc_tf.tasks.losses import build_loss
 from esc_tf.training.callbacks import build_callbacks
 from esc_tf.training.checkpoints import BEST_FILE, find_checkpoints, read_checkpoint
+from esc_tf.training.classification import Classification
 from esc_tf.training.devices import (
     build_devices,
     check_agreement,
@@ -58,7 +54,7 @@ from esc_tf.training.run_directory import (
     collect_run_facts,
     digest_experiment,
 )
-from esc_tf.training.split_file import record_split, split_experiment
+from esc_tf.training.split_file import PARTS, record_split, split_experiment
 from esc_tf.training.supervised import build_train_step
 from esc_tf.training.termination import StopSignal
 
@@ -107,10 +103,11 @@ def train_experiment(
     # Data before the run directory: a request that cannot be met leaves nothing behind.
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
     split = split_experiment(experiment, clips)
+    heard = cut_split(split, experiment.audio)
     recipe, label_names = experiment.recipe, data_set.label_names
     with strategy.scope():
         distillation = _find_teacher(experiment, split, label_names, run, resume)
-    training = _training_pipeline(experiment, split, len(label_names), distillation)
+    training = _training_pipeline(experiment, heard, len(label_names), distillation)
 
     check_agreement(
         workers,
@@ -150,30 +147,7 @@ def train_experiment(
         record_split(run, split, resume)
         run.write_resolved(experiment, facts)
         check_shared(workers, run.resolved_path)
-        predict_step = build_predict_step(model, strategy)
-
-        def predict(part: Sequence[CachedClip]) -> Predictions:
-            batches = build_dataset(
-                part,
-                audio=experiment.audio,
-                num_classes=len(label_names),
-                batch_size=recipe.batch_size,
-                training=False,
-                part=EpochPart(worker=workers.index, num_workers=workers.count),
-            )
-            return predict_data_set(predict_step, batches, workers)
-
-        def validate() -> dict[str, float]:
-            if not split.validation:
-                return {}
-            found = predict(split.validation)
-            losses = build_loss(recipe)(found.labels, found.logits)
-            hits = found.labels.argmax(axis=1) == found.logits.argmax(axis=1)
-            return {
-                "validation_loss": float(np.mean(losses)),
-                "validation_accuracy": float(np.mean(hits)),
-            }
-
+        objective = Classification(model, experiment, label_names, workers)
         loop = TrainingLoop(
             model=model,
             optimizer=optimizer,
@@ -183,8 +157,8 @@ def train_experiment(
             train_step=build_train_step(
                 model, optimizer, strategy, experiment, distillation.ask_teacher, match
             ),
-            validate=validate,
-            clip_ids=[clip.record.clip_id for clip in split.train],
+            validate=lambda: objective.validate(heard.validation),
+            clip_ids=[clip.record.clip_id for clip in heard.train],
             read_patience_s=experiment.data.read_patience_s,
             stop=stop,
             callbacks=[*build_callbacks(recipe, run.path, workers.is_chief), *callbacks],
@@ -201,33 +175,31 @@ def train_experiment(
         unfreeze(tuning)
         seconds = round(time.monotonic() - started, 1)
 
-        def measure(part: Sequence[CachedClip]) -> dict[str, Any]:
-            found = predict(part)
-            return compute_metrics(found.labels.argmax(axis=1), found.probabilities, label_names)
-
         # The test part is met here for the first time. Epoch → measures, none taken twice.
         tests: dict[int, dict[str, Any]] = {}
         if split.test:
-            tests[progress.epoch] = measure(split.test)
+            tests[progress.epoch] = objective.measure(heard.test)
         selected = loop.load_selected()
         metrics: dict[str, Any] = {
             "selected_epoch": selected,
             "trained_epochs": progress.epoch,
             "recipe_epochs": recipe.epochs,
             "seconds_this_process": seconds,
-            "clips": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+            "clips": {part: len(getattr(split, part)) for part in PARTS},
             "dropped_for_leaks": [clip.record.clip_id for clip in split.dropped],
             "skipped_files": [{"clip": item.record.clip_id, "reason": item.reason} for item in bad],
         }
+        if experiment.audio.segments is not None:
+            metrics["segments"] = {part: len(getattr(heard, part)) for part in PARTS}
         if split.validation:
-            metrics["validation"] = measure(split.validation)
+            metrics["validation"] = objective.measure(heard.validation)
         run.write_model(model.save)
         if split.test:
             if selected not in tests:
-                tests[selected] = measure(split.test)
+                tests[selected] = objective.measure(heard.test)
             best = _load_best(recipe, run, model)
             if best is not None and best not in tests:
-                tests[best] = measure(split.test)
+                tests[best] = objective.measure(heard.test)
             metrics["test"] = tests[selected]
             metrics["test_last"] = {"epoch": progress.epoch, **tests[progress.epoch]}
             if best is not None:
@@ -272,12 +244,20 @@ def _load_best(recipe: RecipeConfig, run: RunDirectory, model: keras.Model) -> i
     return int(read_checkpoint(path, {"model": model.variables})["epoch"])
 
 
+def _describe_segments(experiment: Experiment, heard: Split) -> list[str]:
+    config = experiment.audio.segments
+    if config is None:
+        return []
+    counts = ", ".join(f"{len(getattr(heard, part))} {part}" for part in PARTS)
+    return [f"segments of {config.num_samples} samples: {counts}"]
+
+
 def _training_pipeline(
-    experiment: Experiment, split: Split, num_classes: int, distillation: Distillation
+    experiment: Experiment, heard: Split, num_classes: int, distillation: Distillation
 ) -> ClipPipeline:
     augment = experiment.augment
     return build_pipeline(
-        split.train,
+        heard.train,
         audio=experiment.audio,
         num_classes=num_classes,
         batch_size=experiment.recipe.batch_size,
@@ -308,8 +288,9 @@ def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = 
     source = _find_source(experiment, run, resume)
     data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
     split = split_experiment(experiment, clips)
+    heard = cut_split(split, experiment.audio)
     distillation = _find_teacher(experiment, split, data_set.label_names, run, resume)
-    training = _training_pipeline(experiment, split, len(data_set.label_names), distillation)
+    training = _training_pipeline(experiment, heard, len(data_set.label_names), distillation)
     model = build_classifier(experiment, data_set.label_names)
     tuning = prepare_fine_tuning(model, experiment.recipe.fine_tuning, source)
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
@@ -321,6 +302,7 @@ def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = 
             f"clips: {len(split.train)} train, {len(split.validation)} validation, "
             f"{len(split.test)} test; {len(bad)} bad files skipped, "
             f"{len(split.dropped)} leaks dropped",
+            *_describe_segments(experiment, heard),
             f"model: {experiment.model.name}, {parameters:,} trainable parameters",
             *tuning.lines,
             *distillation.lines,

@@ -9,9 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from esc_tf.config import Experiment
-from esc_tf.data import CachedClip, build_dataset, load_clips, load_data_set, split_clips
+from esc_tf.data import (
+    CachedClip,
+    build_dataset,
+    cut_clips,
+    load_clips,
+    load_data_set,
+    split_clips,
+)
 from esc_tf.errors import DataError, EscTfError
 from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
+from esc_tf.evaluation.voting import count_votes, group_in_order
 from esc_tf.evaluation.workers import Workers
 from esc_tf.tasks.classifier import Classifier
 
@@ -108,15 +116,19 @@ def classify_clips(
                 f"class {record.label_name} of clip {record.clip_id} is not class "
                 f"{record.label_id} of the model; the data has changed since the run"
             )
+    heard = cut_clips(clips, experiment.audio)
     # One device is enough for one pass, whatever the run was trained on.
     workers = Workers(tf.distribute.get_strategy())
     found = predict_data_set(
         build_predict_step(model, workers.strategy),
-        _read_batches(clips, experiment, num_classes, experiment.recipe.batch_size),
+        _read_batches(heard, experiment, num_classes, experiment.recipe.batch_size),
         workers,
     )
     if not np.isfinite(found.probabilities).all():
         raise EscTfError("the model's probabilities are not finite; its weights are unusable")
+    if experiment.audio.segments is not None:
+        votes = count_votes(found, heard)
+        return Findings(part, tuple(clips), votes.label_ids, votes.probabilities)
     return Findings(
         part=part,
         clips=tuple(clips),
@@ -126,7 +138,10 @@ def classify_clips(
 
 
 def read_sounds(clips: Sequence[CachedClip], experiment: Experiment) -> list[Sound]:
-    """Read clips as the model hears them."""
+    """Read clips as the model hears them; of a clip in segments the first that is not silent."""
+    heard = cut_clips(clips, experiment.audio)
+    first = group_in_order([clip.record.clip_id for clip in heard])[1]
+    clips = [heard[position] for position in first]
     num_classes = 1 + max((clip.record.label_id for clip in clips), default=0)
     return [
         Sound(batch["waveform"][0].numpy(), int(batch["num_samples"][0]))

@@ -62,6 +62,7 @@ def score_recording(
 ) -> Timeline:
     """Let a model hear a recording window by window.
 
+    A model of segments hears each window as a segment of its own, normalised by the window's peak.
     A model that takes any length hears windows of ``SHORTEST_UNPADDED_S`` and longer as they are;
     shorter ones, and all windows of another model, are padded to the model's own length as in its
     training. The last window is padded to a whole one at least.
@@ -136,7 +137,11 @@ def _build_inputs(
     """A batch of always the same shape: a compiled model would be traced anew for another."""
     waveforms = np.zeros((batch_size, timeline.input_samples), np.float32)
     num_samples = np.full(batch_size, timeline.input_samples, np.int32)
+    normalizes = audio.segments is not None and audio.segments.normalize_peak is not None
     for place, window in enumerate(windows):
+        if normalizes:
+            # What else a segment could be divided by, its clip's peak, has no end here.
+            window = window / (np.float32(np.abs(window).max()) or np.float32(1.0))
         fitted, valid = fit_waveform(window, timeline.input_samples, audio.pad, audio.crop)
         waveforms[place], num_samples[place] = fitted, valid
     return {"waveform": waveforms, "num_samples": num_samples}

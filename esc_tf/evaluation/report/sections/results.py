@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from esc_tf.evaluation.calibration import Calibration, measure_calibration
-from esc_tf.evaluation.metrics import SUMMARY_MEASURES, find_confusions
+from esc_tf.evaluation.metrics import SEGMENT_COLUMNS, SUMMARY_MEASURES, find_confusions
 from esc_tf.evaluation.report.figures.classes import (
     PER_CLASS_MEASURES,
     draw_class_bars,
@@ -63,7 +63,8 @@ def headline(run: RunFiles, calibration: Calibration | None) -> Html:
 def measures_section(run: RunFiles) -> Section:
     """The summary measures of every measured part."""
     metrics = run.metrics or {}
-    columns = _find_measured(metrics)
+    measured_epochs = _find_measured(metrics)
+    columns = _add_segments(measured_epochs)
     if not columns:
         text = "Nothing was measured: the run is not finished, or it kept no clips to measure on."
         return Section("measures", "Measures", paragraph(text))
@@ -75,9 +76,17 @@ def measures_section(run: RunFiles) -> Section:
         for key, title in SUMMARY_MEASURES
     ]
     caption = f"Weights of epoch {metrics['selected_epoch']} of {metrics['trained_epochs']}"
-    if len(columns) > sum(part in metrics for part in _PARTS):
+    if len(measured_epochs) > sum(part in metrics for part in _PARTS):
         caption += " unless said otherwise"
     body = [table(caption, ["measure", *columns], rows)]
+    if len(columns) > len(measured_epochs):
+        body.append(
+            paragraph(
+                "The model hears segments. Of a clip the class counts whose mean probability over "
+                "its segments is largest; under “majority” the class that most of its segments are "
+                "taken for. Everything below is about clips by the first of these votes."
+            )
+        )
     absent = {name for measured in columns.values() for name in measured["absent_classes"]}
     if absent:
         body.append(
@@ -97,6 +106,20 @@ def _find_measured(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         if measured is not None and measured["epoch"] not in epochs:
             epochs.add(measured["epoch"])
             found[f"test clips, epoch {measured['epoch']}"] = measured
+    return found
+
+
+def _add_segments(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The same, and of clips heard in segments the majority votes and the segments themselves."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for title, measured in columns.items():
+        found[title] = measured
+        for key, words in SEGMENT_COLUMNS:
+            if key in measured:
+                part = measured[key]
+                count = part.get("num_segments", measured["num_clips"])
+                kept = {"num_clips": count, "absent_classes": measured["absent_classes"]}
+                found[f"{title}, {words}"] = {**part, **kept}
     return found
 
 
