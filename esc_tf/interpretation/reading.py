@@ -47,7 +47,7 @@ class ReadClip:
         predicted: name of the class that the model finds most probable; "" where the model
             (a file or a server) does not say.
         probability: of that class; None where it is not known.
-        is_silent: whether all its samples are 0. Such clips are in no fit and no score.
+        is_silent: whether its spectrogram is zero. Such clips are in no fit and no score.
     """
 
     clip_id: str
