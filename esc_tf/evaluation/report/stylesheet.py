@@ -113,6 +113,7 @@ pre {
 .meter { display: block; height: 0.5rem; border-radius: 0.25rem; background: var(--line); }
 .meter span { display: block; height: 100%; border-radius: 0.25rem; background: var(--bar); }
 img.mel { display: block; width: 100%; height: 8rem; border-radius: 0.25rem; }
+img.figure { display: block; max-width: 100%; height: auto; border-radius: 0.25rem; }
 img.map { display: block; width: 100%; image-rendering: pixelated; }
 audio { display: block; width: 100%; max-width: 26rem; margin: 0.5rem 0; height: 2.4rem; }
 footer { margin-top: 3rem; color: var(--muted); font-size: 0.85rem; }

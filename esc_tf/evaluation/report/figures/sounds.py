@@ -54,7 +54,7 @@ def draw_spectrogram(
             vmax=limits[1],
             extent=(0.0, len(values) * frame_step_s, -0.5, values.shape[1] - 0.5),
         )
-        places, names = _choose_ticks(band_centres_hz)
+        places, names = choose_frequency_ticks(band_centres_hz)
         axes.set_yticks(places, names)
         axes.grid(False)
         axes.set(xlabel="time (s)", ylabel="frequency (Hz)")
@@ -65,7 +65,12 @@ def draw_spectrogram(
     return draw_svg(paint, key=key, **_SIZE_IN)
 
 
-def _choose_ticks(centres_hz: Sequence[float]) -> tuple[list[int], list[str]]:
+def choose_frequency_ticks(centres_hz: Sequence[float]) -> tuple[list[int], list[str]]:
+    """Bands to be labelled with their frequency, and the labels.
+
+    Args:
+        centres_hz: the frequency of each band, NaN where it has none.
+    """
     centres = np.asarray(centres_hz, np.float64)
     places: list[int] = []
     names: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from esc_tf.config import Experiment
@@ -59,9 +61,6 @@ def _build_card(
     features = model.extract_features(sound.waveform[np.newaxis], np.array([sound.num_samples]))
     features = np.asarray(features)[0]
     heard = sound.waveform[: sound.num_samples]
-    best = np.argsort(-scores, kind="stable")[:_NUM_SCORES].tolist()
-    if record.label_id not in best:
-        best.append(record.label_id)
     parts: list[object] = [
         element(
             "h3",
@@ -84,24 +83,35 @@ def _build_card(
             src=encode_audio(heard, rate_hz),
             aria_label=f"{record.clip_id}, true class {record.label_name}",
         ),
-        element(
-            "ol",
-            join(
-                element(
-                    "li",
-                    element(
-                        "span", model.label_names[index],
-                        " (true)" if index == record.label_id else "",
-                    ),
-                    _draw_meter(float(scores[index])),
-                    element("span", number(float(scores[index]), 3), class_="value"),
-                )
-                for index in best
-            ),
-        ),
+        list_scores(scores, model.label_names, record.label_id),
         element("p", f"clip {record.clip_id}, fold {record.fold}, {len(heard) / rate_hz:.1f} s"),
     ]  # fmt: skip
     return element("article", join(parts), id=f"mistake-{position}")
+
+
+def list_scores(scores: np.ndarray, label_names: Sequence[str], label_id: int) -> Html:
+    """The most probable classes with their probabilities, the true class among them.
+
+    Args:
+        scores: ``(classes,)``.
+        label_names: of the classes.
+        label_id: the true class.
+    """
+    best = np.argsort(-scores, kind="stable")[:_NUM_SCORES].tolist()
+    if label_id not in best:
+        best.append(label_id)
+    return element(
+        "ol",
+        join(
+            element(
+                "li",
+                element("span", label_names[index], " (true)" if index == label_id else ""),
+                _draw_meter(float(scores[index])),
+                element("span", number(float(scores[index]), 3), class_="value"),
+            )
+            for index in best
+        ),
+    )
 
 
 def _draw_meter(share: float) -> Html:

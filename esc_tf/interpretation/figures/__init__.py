@@ -1,0 +1,1 @@
+"""Figures of what the inside of a model stands for."""
