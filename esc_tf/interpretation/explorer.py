@@ -64,6 +64,7 @@ _SCORES = {
     "accuracy": "Accuracy",
     "eta_squared": "η²",
 }
+_BLOCK_KIND = "text/plain"
 _PAGE = Path(__file__).parent / "explorer_page"
 # In this order; each uses what those before it define.
 _SCRIPTS = ("numbers.js", "sound.js", "drawing.js", "features.js", "players.js", "explorer.js")
@@ -89,17 +90,18 @@ def write_explorer(
     """
     rows = order_clips(reading.clips, max_clips_per_class) or [0]
     packing = Packing(reading, rows)
-    filters = packing.pack_filters()
-    blocks = [filters]
+    blocks = [packing.pack_filters()]
     clips: list[dict[str, Any]] = []
-    room = max_bytes - len(filters.text)
+    room = max_bytes - len(_render(reading, _describe(reading, packing, []), blocks).encode())
     for row in rows:
         block, facts = packing.pack_clip(row)
-        room -= len(block.text)
+        described = {**facts, "block": block.key}
+        room -= len(_hold(block.key, _BLOCK_KIND, block.text))
+        room -= len(_encode_json(described).encode()) + 2  # comma and line feed
         if room < 0 and clips:
             break
         blocks.append(block)
-        clips.append({**facts, "block": block.key})
+        clips.append(described)
     clips.sort(key=lambda clip: (clip["true"], clip["id"]))
     page = _render(reading, _describe(reading, packing, clips), blocks)
     write_atomically(
@@ -152,7 +154,7 @@ def _render(reading: Reading, facts: Mapping[str, Any], blocks: Sequence[Block])
         "BLOCKS": join(
             [
                 _hold("facts", "application/json", _encode_json(facts)),
-                *(_hold(block.key, "text/plain", block.text) for block in blocks),
+                *(_hold(block.key, _BLOCK_KIND, block.text) for block in blocks),
             ]
         ),
         "SCRIPT": script,
