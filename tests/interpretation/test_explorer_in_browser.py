@@ -1,4 +1,4 @@
-"""The explorer in a real browser: what is chosen is drawn, is heard, and is what Python computes."""
+"""The explorer in a real browser: what is chosen is drawn, is heard, and is what Python has."""
 
 from __future__ import annotations
 
