@@ -1,4 +1,4 @@
-"""A small reading with real sounds whose features are planted: tones that come and go."""
+"""A small reading of which it is known what every figure must show. NumPy alone."""
 
 from __future__ import annotations
 
@@ -6,124 +6,99 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from esc_tf.audio.filterbanks import mel_band_centres_hz
 from esc_tf.config import LogMelConfig
-from esc_tf.interpretation.listening import ShortTimeTransform
-from esc_tf.interpretation.reading import ReadClip, Reading, write_reading
+from esc_tf.interpretation.discriminative import compare_classes
+from esc_tf.interpretation.reading import FilterHistory, ReadClip, Reading, write_reading
 
-RATE_HZ = 8000
-NUM_SAMPLES = 6000
-FEATURE_HZ = (300.0, 900.0, 2700.0)
-LAYERS = ("block_1", "block/2 out")
-METHODS = ("nmf", "mel_basis")
-LABELS = ("low <b>", "middle", "high")
-PEAK = 0.8
+LAYER = "block/1"
+CLASSES = ("dog", "rain", "a_class_with_a_very_long_name_indeed")
+BINS, FRAMES, RANK, FOLDS = 24, 16, 6, 4
+SILENT_ROW = 5
 
 
-def write_planted_reading(folder: Path, front_end: dict[str, Any] | None = None) -> Reading:
-    """Write clips to ``folder/audio`` and their reading to ``folder/reading``.
+def write_planted_reading(folder: Path, clips_of_each: int = 2, **facts: Any) -> Reading:
+    """Features 0 and 1 fire in dog, 2 and 3 in rain, 4 and 5 in the third class.
 
-    Each clip has all three tones, that of its class loud, each in a part of the time; feature k of
-    the first layer stands for tone k. The second layer has twenty features of noise.
+    Feature k's pattern lies around bin 4 k + 1, the later features the higher. One clip is silent,
+    one is misclassified.
     """
-    settings = LogMelConfig(
-        **{"name": "log_mel", "n_fft": 256, "hop_length": 64, "n_mels": 24, **(front_end or {})}
-    )
-    transform = ShortTimeTransform.of_front_end(settings)
-    num_frames = transform.count_frames(NUM_SAMPLES - (settings.pre_emphasis is not None))
-    first = 0 if settings.center else settings.n_fft / 2
-    times_s = (first + settings.hop_length * np.arange(num_frames)) / RATE_HZ
-    centres_hz = mel_band_centres_hz(RATE_HZ, settings.n_mels)
-    (folder / "audio").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    clips, activations = [], []
-    for row in range(7):
-        label = row % 3
-        path = folder / "audio" / f"{row}.wav"
-        waveform, h = _make_clip(rng, label, times_s)
-        soundfile.write(path, waveform, RATE_HZ, subtype="FLOAT")
-        predicted = LABELS[(label + (row == 4)) % 3]
-        clips.append(
-            ReadClip(f"clip {row}", str(path), 1 + row % 2, f"r{row}", LABELS[label], predicted,
-                     0.5 + row / 20)
-        )  # fmt: skip
-        activations.append(h)
-    bands = np.stack([np.exp(-0.5 * ((centres_hz - hz) / 200.0) ** 2) for hz in FEATURE_HZ], axis=1)
-    filters = {"block_1": bands + 0.01, "block/2 out": rng.gamma(0.5, 1.0, (len(bands), 20))}
-    rows = {
-        "block_1": np.stack(activations),
-        "block/2 out": rng.gamma(0.5, 1.0, (7, 20, num_frames)),
-    }
-    v = filters["block_1"] @ rows["block_1"] + rng.gamma(0.2, 0.05, (7, len(bands), num_frames))
-    with write_reading(folder / "reading") as writer:
-        writer.create_spectrograms(v.shape)[:] = v
-        for layer in LAYERS:
-            writer.create_activations(layer, rows[layer].shape)[:] = rows[layer]
-            writer.write_filters(layer, "nmf", filters[layer])
-            writer.write_filters(layer, "mel_basis", filters[layer] ** 2)
-        writer.write_facts(_describe(settings, centres_hz, times_s), clips)
-    return Reading.open(folder / "reading")
-
-
-def _make_clip(
-    rng: np.random.Generator, label: int, times_s: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    sample_times_s = np.arange(NUM_SAMPLES) / RATE_HZ
-    waveform, rows = np.zeros(NUM_SAMPLES), []
-    for feature, hz in enumerate(FEATURE_HZ):
-        level = 1.0 if feature == label else 0.3
-        start_s = rng.uniform(0.0, 0.4)
-        for times, is_sound in ((sample_times_s, True), (times_s, False)):
-            gate = level * ((times >= start_s) & (times < start_s + 0.3))
-            if is_sound:
-                waveform += gate * np.sin(2 * np.pi * hz * times)
-            else:
-                rows.append(3.0 * gate)
-    waveform += 0.001 * rng.standard_normal(NUM_SAMPLES)
-    return (PEAK * waveform / np.abs(waveform).max()).astype(np.float32), np.stack(rows)
-
-
-def _describe(settings: LogMelConfig, centres_hz: Any, times_s: Any) -> dict[str, Any]:
-    score = {
-        "rank": 3, "error": 0.25, "variance_explained": 0.5, "roughness": 1.0, "sparsity": 0.75,
-        "num_features": 3, "accuracy": None, "eta_squared": 0.125, "errors": [],
-    }  # fmt: skip
-    scores: list[dict[str, Any]] = [
-        {**score, "layer": "block_1", "method": "nmf", "control": "none", "error_std": None},
-        {**score, "layer": "block_1", "method": "nmf", "control": "shuffled_time",
-         "error": 0.7512, "error_std": 0.01},
-        {**score, "layer": "block_1", "method": "plain_nmf", "control": "none", "error": 0.0625,
-         "error_std": None},
-    ]  # fmt: skip
-    effect = (2.0 * np.eye(3) - 1.0).tolist()
-    return {
-        "model": "models/tones & <noise>.keras",
-        "model_digest": "0123abcd",
-        "sample_rate_hz": RATE_HZ,
-        "audio": {"num_samples": NUM_SAMPLES, "pad": "silence", "crop": "start"},
-        "front_end": settings.model_dump(mode="json"),
+    clips, loud = [], []
+    for fold in range(1, FOLDS + 1):
+        for label, name in enumerate(CLASSES):
+            for take in range(clips_of_each):
+                source = f"{fold}{label}{take}"
+                clips.append(ReadClip(f"{source}.wav", "", fold, source, name, name, 0.9))
+                loud.append(np.isin(np.arange(RANK) // 2, label))
+    activations = rng.gamma(2.0, 0.02, (len(clips), RANK, FRAMES)).astype(np.float32)
+    for row, fires in enumerate(loud):
+        activations[row, fires] += rng.uniform(0.5, 1.5, (2, FRAMES)).astype(np.float32)
+    activations[SILENT_ROW] = 0.0
+    clips[SILENT_ROW] = ReadClip("silent.wav", "", 1, "silent", CLASSES[2], is_silent=True)
+    clips[0] = ReadClip("wrong.wav", "", 1, "wrong", "dog", "rain", 0.6)
+    distances = np.arange(BINS)[:, np.newaxis] - (4.0 * np.arange(RANK) + 1.0)
+    patterns = np.exp(-0.5 * (distances / 1.2) ** 2).astype(np.float32)
+    heard = [row for row in range(len(clips)) if row != SILENT_ROW]
+    differences = compare_classes(
+        activations[heard].mean(axis=2),
+        [clips[row].true for row in heard],
+        CLASSES,
+        [clips[row].fold for row in heard],
+        [clips[row].source_id for row in heard],
+    )
+    spectrograms = np.einsum("bk,nkt->nbt", patterns, activations)
+    frequencies = np.geomspace(60.0, 3800.0, BINS)
+    described: dict[str, Any] = {
+        "model": "model.keras",
+        "model_digest": None,
+        "sample_rate_hz": 8000,
+        "audio": {"num_samples": 1920, "pad": "silence", "crop": "start"},
+        "front_end": LogMelConfig(
+            name="log_mel", n_fft=256, hop_length=128, n_mels=BINS
+        ).model_dump(mode="json"),
         "spectrogram": {
             "kind": "log1p",
-            "frequencies_hz": np.asarray(centres_hz).tolist(),
-            "frame_times_s": np.asarray(times_s).tolist(),
+            "frequencies_hz": frequencies.tolist(),
+            "frame_times_s": (0.016 * np.arange(FRAMES)).tolist(),
         },
-        "label_names": list(LABELS),
-        "layers": list(LAYERS),
-        "methods": list(METHODS),
-        "settings": {"seed": 7, "data": "data/tones", "folds": [1, 2], "clips": None},
-        "versions": {"tensorflow": "0.0"},
-        "scores": scores,
-        "discriminative": {
-            "block_1": {
-                "statistic": "rank-biserial correlation",
-                "test": "a test",
-                "classes": list(LABELS),
-                "effect": effect,
-                "adjusted_p": [[0.01, 0.01, 0.2]] * 3,
-                "consistent": [[True, None, True]] * 3,
-            }
-        },
-        "verdicts": {"block_1": "block_1 explains more than chance."},
+        "label_names": list(CLASSES),
+        "layers": [LAYER],
+        "methods": ["nmf", "mel_basis"],
+        "settings": {"seed": 3},
+        "versions": {},
+        "scores": [
+            _score("nmf", "none", 0.1),
+            _score("nmf", "shuffled_time", 0.5, [0.49, 0.51]),
+            _score("nmf", "shuffled_clips", 0.7, [0.68, 0.72]),
+            _score("mel_basis", "none", 0.12),
+            _score("plain_nmf", "none", 0.05),
+        ],
+        "discriminative": {LAYER: differences.describe()},
+        "verdicts": {LAYER: "better than chance"},
     }
+    start = np.full_like(patterns, 0.5)
+    history = FilterHistory(
+        np.geomspace(1.0, 0.01, 40),
+        np.array([0, 20, 40]),
+        np.stack([start, 0.5 * (start + patterns), patterns]),
+    )
+    with write_reading(folder) as writer:
+        writer.create_spectrograms(spectrograms.shape)[:] = spectrograms
+        writer.create_activations(LAYER, activations.shape)[:] = activations
+        writer.write_filters(LAYER, "nmf", patterns)
+        writer.write_filters(LAYER, "mel_basis", patterns, history)
+        floor = patterns / patterns.sum(axis=0)
+        whole = np.concatenate(list(activations), axis=1) * patterns.sum(axis=0)[:, np.newaxis]
+        writer.write_plain_nmf(LAYER, floor[:, ::-1], whole[::-1])
+        writer.write_facts({**described, **facts}, clips)
+    return Reading.open(folder)
+
+
+def _score(
+    method: str, control: str, error: float, errors: list[float] | None = None
+) -> dict[str, Any]:
+    return {
+        "layer": LAYER, "method": method, "control": control, "rank": RANK, "error": error,
+        "errors": errors or [],
+    }  # fmt: skip

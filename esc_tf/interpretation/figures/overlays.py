@@ -98,7 +98,10 @@ def draw_overlays(
                 axes.set_xlabel("time (s)")
                 axes.tick_params(labelbottom=True)
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0.0, 1.0), colors)
-        bar = figure.colorbar(scale, ax=grid, pad=0.01, aspect=12 * num_rows, fraction=0.03)
+        # As high as one row, beside the first.
+        bar = figure.colorbar(
+            scale, ax=grid, pad=0.01, aspect=12, shrink=1.0 / num_rows, anchor=(0.0, 1.0)
+        )
         bar.set_label("share of the\nmap's largest value")
         bar.outline.set_visible(False)
 

@@ -84,7 +84,7 @@ def weights_section(model: Classifier) -> Section:
         for variable in part.trainable_variables
         if len(variable.shape) >= 2
     ]
-    shown = _spread(kernels, _MOST_HISTOGRAMS)
+    shown = choose_evenly(kernels, _MOST_HISTOGRAMS)
     figures = []
     for place, variable in enumerate(shown):
         weights = np.asarray(ops.convert_to_numpy(variable), np.float32)
@@ -111,7 +111,7 @@ def maps_section(
     model: Classifier, experiment: Experiment, findings: Findings, position: int
 ) -> Section | None:
     """Feature maps of every convolution and every named activation for one clip."""
-    names = _spread(_find_map_names(model), _MOST_MAPS)
+    names = choose_evenly(_find_map_names(model), _MOST_MAPS)
     if not names:
         return None
     clip = findings.clips[position]
@@ -172,7 +172,7 @@ def _shrink(feature_map: np.ndarray) -> np.ndarray:
     return feature_map
 
 
-def _spread(items: list[Any], most: int) -> list[Any]:
+def choose_evenly(items: list[Any], most: int) -> list[Any]:
     """At most so many of them, evenly chosen, the first and the last among them."""
     if len(items) <= most:
         return items
