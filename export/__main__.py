@@ -42,9 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to be made")
     parser.add_argument(
         "--formats",
-        default=",".join(FORMATS),
         metavar="NAMES",
-        help=f"with commas between them (default: all, {', '.join(FORMATS)})",
+        help=f"with commas between them (default: all, {', '.join(FORMATS)}; int8_backbone only "
+        "where the front end has no weights)",
     )
     parser.add_argument(
         "--activations",
@@ -130,12 +130,13 @@ def choose_formats(text: str) -> tuple[str, ...]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    formats = choose_formats(arguments.formats)
+    formats = None if arguments.formats is None else choose_formats(arguments.formats)
     _check_numbers(arguments)
     bundle = Bundle(arguments.out, arguments.overwrite)
     bundle.check()
 
     with quiet_import():
+        from export.checks import choose_fitting
         from export.exporter import ExportRequest, export_model
         from export.graphs import choose_activations
         from export.model_card import CardText, describe_model
@@ -148,7 +149,7 @@ def _run(arguments: argparse.Namespace) -> int:
         version=arguments.version,
     )
     request = ExportRequest(
-        formats=formats,
+        formats=choose_fitting(source.model, FORMATS) if formats is None else formats,
         text=text,
         activations=choose_activations(source.model, arguments.activations),
         min_agreement=arguments.min_agreement,

@@ -11,7 +11,9 @@ import keras
 import numpy as np
 
 from esc_tf.errors import EscTfError, ExportError
+from esc_tf.frontends import list_sublayers
 from esc_tf.tasks.classifier import Classifier
+from export.formats import TAKE_FEATURES
 
 # Two operators of a graph that names where it came from: loc(… fused["Erf:", "a/layer/Erf@…"] …).
 _MISSING_KERNEL = re.compile(
@@ -37,9 +39,31 @@ def check_model(model: Classifier, known_labels: Sequence[str] | None = None) ->
         raise ExportError(problems)
 
 
+def choose_fitting(model: Classifier, formats: Sequence[str]) -> tuple[str, ...]:
+    """Those of the formats that can be made of a model.
+
+    A format that takes features is for devices that compute them themselves, from settings. Where
+    the front end is learned, there are none that say it all.
+    """
+    is_learned = bool(list_sublayers(model.front_end))
+    return tuple(name for name in formats if not (is_learned and name in TAKE_FEATURES))
+
+
+def check_formats(model: Classifier, formats: Sequence[str]) -> None:
+    """Raise ExportError for formats that cannot be made of a model."""
+    unfit = [name for name in formats if name not in choose_fitting(model, formats)]
+    if unfit:
+        raise ExportError(
+            f"{', '.join(unfit)} takes features that a device computes from settings, and this "
+            f"model's front end ({type(model.front_end).__name__}) is made of weights; leave the "
+            "format out of --formats"
+        )
+
+
 def list_layers(model: Classifier) -> list[keras.layers.Layer]:
     """The layers of a classifier from input to output."""
-    return [model.front_end, *model.backbone.layers, *model.head.layers]
+    front_end = list_sublayers(model.front_end) or [model.front_end]
+    return [*front_end, *model.backbone.layers, *model.head.layers]
 
 
 def _find_bad_weights(model: Classifier) -> Iterator[str]:

@@ -28,7 +28,7 @@ from export.bundle import (
     Bundle,
     write_json,
 )
-from export.checks import check_model, explain_conversion_error
+from export.checks import check_formats, check_model, explain_conversion_error
 from export.formats import TAKE_FEATURES
 from export.graphs import InferenceGraphs
 from export.metadata import ModelFacts, add_metadata
@@ -79,6 +79,7 @@ def export_model(
     """
     model = source.model
     check_model(model, source.facts.get("label_names"))
+    check_formats(model, request.formats)
     graphs = InferenceGraphs(model, request.activations)
     verifier = prepare_verification(
         source, graphs.num_samples, request.activations, request.min_agreement

@@ -12,16 +12,24 @@ from keras import layers
 
 from esc_tf.config import Experiment
 from esc_tf.evaluation.layer_shapes import measure_output_shapes
-from esc_tf.evaluation.receptive_field import measure_receptive_fields
+from esc_tf.evaluation.receptive_field import ReceptiveField, measure_receptive_fields
+from esc_tf.frontends import FilterPower, list_sublayers
 from esc_tf.models.blocks import MultiHeadAttentionPooling, WeightedFusion
 from esc_tf.tasks import Classifier, build_classifier
 from esc_tf.tasks.heads import EMBEDDING
 
 FLOAT32_BYTES = 4
 HEAD_PART = "head"
+FRONT_END_PART = "front_end"
 
 _SUMMED = ("trainable_parameters", "multiply_adds", "activation_bytes")
-_MATRIX_PRODUCTS = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
+_MATRIX_PRODUCTS = (
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.DepthwiseConv2D,
+    layers.Dense,
+    FilterPower,
+)
 # Layers that have weights and are no convolution or dense layer: batch norm folds into one, the
 # others scale and sum, which is not counted in layers without weights either.
 _UNCOUNTED = (layers.BatchNormalization, MultiHeadAttentionPooling, WeightedFusion)
@@ -52,13 +60,15 @@ def measure_complexity(
 
 
 def measure_classifier(model: Classifier, num_samples: int) -> dict[str, Any]:
-    """Measure the network (backbone and head) of a classifier, for one clip in float32.
+    """Measure the network of a classifier, for one clip in float32.
+
+    It is made of backbone and head, and of a front end that has weights.
 
     What is counted:
 
     - ``multiply_adds``: one for each product in convolutions and dense layers. Batch norm folds
-      into the convolution before it; activations, pooling, gates' products and the front end are
-      left out, as in the published figure. SE-CNN on 431 x 128 features: 14,086,465,536
+      into the convolution before it; activations, pooling, gates' products and a fixed front end
+      are left out, as in the published figure. SE-CNN on 431 x 128 features: 14,086,465,536
       (published: 14.09 G).
     - ``activation_bytes``: the outputs of all layers that have parameters, forward only; ReLU,
       pooling and scaling can be computed in place or again.
@@ -80,7 +90,8 @@ def measure_classifier(model: Classifier, num_samples: int) -> dict[str, Any]:
         ``parts``: in order, a dict of ``name``, ``trainable_parameters``, ``multiply_adds``,
         ``activation_bytes``, ``output_shape`` and ``receptive_field`` ([time, frequency], or None
         where everything is seen) for each group of layers whose names agree up to the first
-        number, or up to the first underscore, and ``head`` for the final pooling and the head.
+        number, or up to the first underscore, ``head`` for the final pooling and the head, and
+        ``front_end`` first for one with weights.
 
     Raises:
         NotImplementedError: a layer holds weights and no rule says how to count its products.
@@ -92,7 +103,11 @@ def measure_classifier(model: Classifier, num_samples: int) -> dict[str, Any]:
     (read_by_head,) = (layer.name for layer in model.backbone.layers if layer.output is source)
     shapes.update(measure_output_shapes(model.head, shapes[read_by_head]))
     parts: dict[str, dict[str, Any]] = {}
-    for layer in (*model.backbone.layers, *model.head.layers):
+    stages = list_sublayers(model.front_end)
+    if stages:
+        shapes.update(model.front_end.measure_stage_shapes(num_samples))
+        fields = {**{stage.name: ReceptiveField() for stage in stages}, **fields}
+    for layer in (*stages, *model.backbone.layers, *model.head.layers):
         if isinstance(layer, layers.InputLayer):
             continue
         part = parts.setdefault(_part_name(layer, model), dict.fromkeys(_SUMMED, 0))
@@ -132,6 +147,8 @@ def _measure_layer(layer: keras.layers.Layer, shape: tuple[int, ...]) -> tuple[i
 
 def _part_name(layer: keras.layers.Layer, model: Classifier) -> str:
     """``block1`` of ``block1_conv2``, ``stem`` of ``stem_conv``."""
+    if layer in list_sublayers(model.front_end):
+        return FRONT_END_PART
     numbered = re.match(r"[a-z_]+?\d+(?=_)", layer.name)
     prefix = numbered[0] if numbered else layer.name.split("_")[0]
     return HEAD_PART if prefix == EMBEDDING or layer in model.head.layers else prefix

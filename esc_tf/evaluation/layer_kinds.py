@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from keras import layers
 
-from esc_tf.models.blocks import ChannelScale, HardSwish, WeightedFusion
+from esc_tf.models.blocks import ChannelScale, DeltaChannel, HardSwish, WeightedFusion
 
-WINDOWED = (layers.Conv2D, layers.DepthwiseConv2D, layers.MaxPooling2D, layers.AveragePooling2D)
+WINDOWED = (
+    layers.Conv2D,
+    layers.DepthwiseConv2D,
+    layers.MaxPooling2D,
+    layers.AveragePooling2D,
+    DeltaChannel,
+)
 """A position of the output sees a window of the input."""
 
 POINTWISE = (

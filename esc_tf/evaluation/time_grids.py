@@ -10,7 +10,6 @@ from keras import layers
 from esc_tf.evaluation.layer_kinds import MERGING, POINTWISE, WINDOWED
 from esc_tf.evaluation.layer_shapes import measure_output_shapes
 from esc_tf.frames import BandGrid, TimeGrid, count_samples
-from esc_tf.frontends.log_mel import LogMelSpectrogram
 from esc_tf.models.blocks import AxisAverage, GridAveragePooling2D
 from esc_tf.tasks.classifier import Classifier
 
@@ -37,22 +36,16 @@ def measure_time_grids(model: Classifier) -> dict[str, TimeGrid]:
     frames of the layer's input. Where branches meet, the one as long as the result counts.
 
     Args:
-        model: a classifier with a log-mel front end.
+        model: a classifier.
 
     Returns:
         Name of each activation or layer → grid. What has no time axis is not in it, nor what lies
-        behind a layer of an unknown kind; for another front end there is none. Behind pooling to a
-        grid whose cells do not divide the frames, the times are right to half a frame.
+        behind a layer of an unknown kind. Behind pooling to a grid whose cells do not divide the
+        frames, the times are right to half a frame.
     """
-    front_end = model.front_end
-    if not isinstance(front_end, LogMelSpectrogram):
-        return {}
-    settings, rate_hz = front_end.settings, front_end.sample_rate_hz
-    # A frame of a centred transform lies around its first sample, see ``esc_tf.frames``.
-    first_s = 0.0 if settings.center else settings.n_fft / 2 / rate_hz
-    hop_s = settings.hop_length / rate_hz
+    features = model.front_end.measure_time_grid(_count_samples(model))
     return {
-        name: TimeGrid(first_s + grid.first * hop_s, grid.step * hop_s)
+        name: TimeGrid(features.first_s + grid.first * features.step_s, grid.step * features.step_s)
         for name, grid in _follow_features(model, _TIME).items()
     }
 
@@ -62,8 +55,6 @@ def measure_band_grids(model: Classifier) -> dict[str, BandGrid]:
 
     As ``measure_time_grids``, along the other axis; what has no frequency axis is not in it.
     """
-    if not isinstance(model.front_end, LogMelSpectrogram):
-        return {}
     return {
         name: BandGrid(grid.first, grid.step)
         for name, grid in _follow_features(model, _FREQUENCY).items()
@@ -71,9 +62,8 @@ def measure_band_grids(model: Classifier) -> dict[str, BandGrid]:
 
 
 def _follow_features(model: Classifier, axis: int) -> dict[str, _Grid]:
-    front_end = model.front_end
-    num_samples = count_samples(model.audio["duration_s"], front_end.sample_rate_hz)
-    shape = tuple(size for size in front_end.compute_output_shape((1, num_samples))[1:] if size)
+    feature_shape = model.front_end.compute_output_shape((1, _count_samples(model)))
+    shape = tuple(size for size in feature_shape[1:] if size)
     features = _Grid(0.0, 1.0)
     in_backbone = _follow(model.backbone, shape, features, axis)
     source = in_backbone.get(model.head_source)
@@ -82,6 +72,10 @@ def _follow_features(model: Classifier, axis: int) -> dict[str, _Grid]:
         head_shape = _find_shape(model.backbone, model.head_source, shape)
         in_head = _follow(model.head, head_shape, source, axis)
     return {"features": features, **in_backbone, **in_head}
+
+
+def _count_samples(model: Classifier) -> int:
+    return count_samples(model.audio["duration_s"], model.front_end.sample_rate_hz)
 
 
 def _follow(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 import keras
+import numpy as np
 from keras import ops
 
+from esc_tf import frames
 from esc_tf.config import HeuriNetConfig, MSTNetConfig
 from esc_tf.frontends.settings import check_settings
 
@@ -19,7 +21,7 @@ class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
     The bands of the features are the channels of the last convolution. What lies beyond
     ``num_samples`` counts as silence.
 
-    A subclass names the class of its settings, makes its layers, and applies them.
+    A subclass names the class of its settings and makes its layers.
 
     Args:
         sample_rate_hz: rate of the waveforms; the weights fit this one alone.
@@ -50,8 +52,9 @@ class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
         """The settings, defaults included."""
         return self._settings
 
-    def convolve(self, x: Any) -> Any:
-        """Apply the layers to ``(batch, samples, 1)``; returns ``(batch, time, frequency)``."""
+    @property
+    def stages(self) -> list[keras.layers.Layer]:
+        """Convolutions and pools from input to output."""
         raise NotImplementedError
 
     def call(self, waveform: Any, num_samples: Any = None) -> Any:
@@ -64,10 +67,13 @@ class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
                 "longer waveforms"
             )
         if num_samples is not None:
-            positions = ops.arange(length, dtype="int32")[None]
-            is_valid = positions < ops.cast(num_samples, "int32")[:, None]
+            positions = ops.arange(length, dtype="int32")[np.newaxis]
+            is_valid = positions < ops.cast(num_samples, "int32")[:, np.newaxis]
             waveform = ops.where(is_valid, waveform, 0.0)
-        return self.convolve(waveform[..., None])[..., None]
+        x = waveform[..., np.newaxis]
+        for stage in self.stages:
+            x = stage(x)
+        return x[..., np.newaxis]
 
     def compute_output_shape(
         self, waveform_shape: tuple[int | None, ...], num_samples_shape: Any = None
@@ -76,6 +82,30 @@ class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
         batch, num_samples = waveform_shape
         num_frames = None if num_samples is None else self._settings.count_frames(num_samples)
         return batch, num_frames, self._settings.filters[-1], 1
+
+    def measure_stage_shapes(self, num_samples: int) -> dict[str, tuple[int, int]]:
+        """Positions and channels behind each stage for a waveform."""
+        shape: tuple[int, ...] = (1, num_samples, 1)
+        shapes = {}
+        for stage in self.stages:
+            shape = stage.compute_output_shape(shape)
+            shapes[stage.name] = (shape[1], shape[2])
+        return shapes
+
+    def measure_time_grid(self, num_samples: int) -> frames.TimeGrid:
+        """Centre times of the frames of a waveform."""
+        shapes = self.measure_stage_shapes(num_samples)
+        first, step, length = 0.0, 1, num_samples  # in samples
+        for stage in self.stages:
+            window = getattr(stage, "pool_size", None) or stage.kernel_size
+            stride, num_positions = stage.strides[0], shapes[stage.name][0]
+            before = 0
+            if stage.padding == "same":
+                # As TensorFlow divides it: the odd one behind.
+                before = max((num_positions - 1) * stride + window[0] - length, 0) // 2
+            first += ((window[0] - 1) / 2 - before) * step
+            step, length = step * stride, num_positions
+        return frames.TimeGrid(first / self.sample_rate_hz, step / self.sample_rate_hz)
 
     def get_config(self) -> dict[str, Any]:
         """Plain values that build the same layer."""

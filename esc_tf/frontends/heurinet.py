@@ -63,6 +63,7 @@ class HeuriNet(ConvolutionalFrontEnd[HeuriNetConfig]):
             for index, (size, stride) in enumerate(pools, start=1)
         )
 
-    def convolve(self, x: Any) -> Any:
-        """Apply the layers to ``(batch, samples, 1)``; returns ``(batch, time, frequency)``."""
-        return self.pool_2(self.conv_2(self.pool_1(self.conv_1(x))))
+    @property
+    def stages(self) -> list[keras.layers.Layer]:
+        """Convolutions and pools from input to output."""
+        return [self.conv_1, self.pool_1, self.conv_2, self.pool_2]

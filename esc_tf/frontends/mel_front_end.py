@@ -129,6 +129,13 @@ class MelFrontEnd(keras.layers.Layer, Generic[SettingsType]):
             num_frames = self._settings.count_frames(num_samples)
         return batch, num_frames, self._settings.n_mels, 1
 
+    def measure_time_grid(self, num_samples: int) -> frames.TimeGrid:
+        """Centre times of the frames of a waveform."""
+        settings, rate_hz = self._settings, self.sample_rate_hz
+        # A frame of a centred transform lies around its first sample, see ``esc_tf.frames``.
+        first_s = 0.0 if settings.center else settings.n_fft / 2 / rate_hz
+        return frames.TimeGrid(first_s, settings.hop_length / rate_hz)
+
     def get_config(self) -> dict[str, Any]:
         """Plain values that build the same layer."""
         return {

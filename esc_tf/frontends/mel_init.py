@@ -135,6 +135,14 @@ class MelInit(MelFrontEnd[MelInitConfig]):
         self.dft.trainable = "dft" in self.settings.trained
         self.mel.trainable = "mel" in self.settings.trained
 
+    def measure_stage_shapes(self, num_samples: int) -> dict[str, tuple[int, int]]:
+        """Frames and channels behind each sub-layer for a waveform."""
+        num_frames = self.settings.count_frames(num_samples)
+        return {
+            "dft": (num_frames, self.dft.num_filters),
+            "mel": (num_frames, self.settings.n_mels),
+        }
+
     def compute_mel(self, waveform: Any) -> Any:
         """Padded waveform ``(batch, samples)`` → mel powers ``(batch, time, n_mels)``."""
         if self._before or self._after:

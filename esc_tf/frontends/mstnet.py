@@ -61,6 +61,7 @@ class MSTNet(ConvolutionalFrontEnd[MSTNetConfig]):
             for index, activation in enumerate(("relu", "relu", "tanh"))
         )
 
-    def convolve(self, x: Any) -> Any:
-        """Apply the layers to ``(batch, samples, 1)``; returns ``(batch, time, frequency)``."""
-        return self.conv_3(self.conv_2(self.conv_1(x)))
+    @property
+    def stages(self) -> list[keras.layers.Layer]:
+        """Convolutions and pools from input to output."""
+        return [self.conv_1, self.conv_2, self.conv_3]

@@ -66,7 +66,7 @@ def build_piczak_net(
     )(x)
     x = layers.ReLU(name="block2_relu")(x)
     outputs["block2"] = x = layers.MaxPooling2D(_POOL2_SIZE, name="block2_pool")(x)
-    x = layers.Flatten(name="flatten")(x)
+    x = layers.Flatten(name="dense1_flatten")(x)
     x = layers.Dense(config.dense_units, kernel_regularizer=_penalty(config), name="dense1")(x)
     outputs["dense1"] = x = layers.ReLU(name="dense1_relu")(x)
     if config.dropout:

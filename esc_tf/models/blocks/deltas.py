@@ -32,6 +32,11 @@ class DeltaChannel(keras.layers.Layer):
     [[4.0, 1.0]]
     """
 
+    # What it sees of its input, in the words of Keras's convolutions.
+    kernel_size = (2 * _REACH + 1, 1)
+    strides = (1, 1)
+    padding = "same"
+
     def call(self, features: Any) -> Any:
         num_frames = ops.shape(features)[1]
         before = ops.repeat(features[:, :1], _REACH, axis=1)
