@@ -43,8 +43,8 @@ def judge_layer(rows: Sequence[ScoreRow]) -> Verdict:
     """Judge one layer by its rows of ``nmf``, of the controls and of plain NMF.
 
     Args:
-        rows: of one layer; others of it are passed over. At least one control, whose shuffles
-            are two or more.
+        rows: of one layer. At least one control, whose shuffles are two or more. Transforms that
+            leave as much as chance are named: NMF does the most that any W can for shuffled H.
     """
     by_key = {(row.method, row.control): row for row in rows}
     own, floor = by_key[NMF, NO_CONTROL], by_key[PLAIN_NMF, NO_CONTROL]
@@ -72,6 +72,13 @@ def judge_layer(rows: Sequence[ScoreRow]) -> Verdict:
             f"; that is {100 * share:.0f} % of the way to plain NMF, which finds its own "
             f"activations{rank} and leaves {floor.fit.error:.3f}"
         )
+    weak = [
+        f"{row.method} ({row.fit.error:.3f})"
+        for row in rows
+        if row.method not in (NMF, PLAIN_NMF) and row.fit.error >= chance
+    ]
+    if weak:
+        sentence += f"; no better than chance: {', '.join(weak)}"
     return Verdict(
         error,
         {name: row.fit.error for name, row in controls.items()},
