@@ -39,11 +39,11 @@ MAX_BYTES = 25_000_000
 """Of the whole page; clips are left out beyond it."""
 
 METHOD_TITLES = {
-    "nmf": "NMF with the layer's activations",
-    "linear_no_bias_softplus": "linear, no bias, softplus",
-    "mel_constrained_linear": "mel-constrained triangles",
+    "nmf": "NMF, W alone learnt",
+    "linear_no_bias_softplus": "linear, softplus",
+    "mel_constrained_linear": "mel triangles",
     "mel_basis": "mel basis of Gaussians",
-    PLAIN_NMF: "plain NMF, both factors free",
+    PLAIN_NMF: "plain NMF, W and H learnt",
 }
 _CONTROLS = {
     "none": "as they are",
@@ -228,8 +228,7 @@ def _show_scores(reading: Reading) -> Html:
         )
         for row in reading.scores
     ]
-    verdicts = [paragraph(element("strong", f"{layer}: "), text)
-                for layer, text in reading.verdicts.items()]  # fmt: skip
+    verdicts = [paragraph(text) for text in reading.verdicts.values()]
     explanation = (
         "Error is ‖V − W H‖ / ‖V‖ over all clips: 0 is perfect. Shuffled activations are the "
         "ceiling, what chance explains; spread is the standard deviation over shuffles. Plain NMF "
