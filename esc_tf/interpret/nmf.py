@@ -83,7 +83,14 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     _add_spectrogram_arguments(parser.add_argument_group("spectrogram and activations"))
     _add_fit_arguments(parser.add_argument_group("training"))
     parser.add_argument(
-        "--no-figures", action="store_true", help="leave out the figures and the page to explore"
+        "--no-figures", action="store_true", help="leave out figures/ and index.html, the explorer"
+    )
+    parser.add_argument(
+        "--explorer-clips",
+        type=int,
+        default=2,
+        metavar="N",
+        help="clips of each class that can be heard in the explorer (2)",
     )
     parser.add_argument("--force", action="store_true", help="replace a reading that is there")
     parser.set_defaults(run=run)
@@ -157,6 +164,8 @@ def _add_fit_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the layers and print the table; see ``esc_tf.interpretation.read_layers``."""
+    if arguments.explorer_clips < 1:
+        raise RequestError("--explorer-clips must be 1 or more")
     out = Path(arguments.out).expanduser()
     check_free(out, FACTS_FILE, "a reading", arguments.force)
     front_end = None if arguments.front_end is None else _load_front_end(arguments.front_end)
@@ -181,11 +190,27 @@ def run(arguments: argparse.Namespace) -> int:
         settings,
         front_end=front_end,
         is_replacing=arguments.force,
-        report=lambda line: print(line, file=sys.stderr),
+        finish=lambda reading: None if arguments.no_figures else _illustrate(reading, arguments),
+        report=_report,
     )
     print(format_reading(reading))
     print(f"\n{reading.folder}")
     return EXIT_DONE
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _illustrate(reading: Reading, arguments: argparse.Namespace) -> None:
+    from esc_tf.interpretation.explorer import write_explorer
+    from esc_tf.interpretation.figures import draw_figures
+
+    _report("figures and explorer")
+    draw_figures(reading, reading.folder / "figures")
+    write_explorer(
+        reading, reading.folder / "index.html", max_clips_per_class=arguments.explorer_clips
+    )
 
 
 def select_clips(data_set: DataSet, arguments: argparse.Namespace) -> list[Record]:

@@ -21,7 +21,7 @@ from tests.export.models import LABELS, break_weight, build_tiny
 from tests.trained_tones import RATE_HZ, call, write_tones
 
 SILENT = "2-silent-A-0.wav"
-QUICK = ("--epochs", "3", "--iterations", "20", "--shuffles", "2", "--no-figures")
+QUICK = ("--epochs", "3", "--iterations", "20", "--shuffles", "2")
 LAYERS = ("block1", "se2")
 BROKEN = "se2_dense2"  # a gate, since a ReLU makes 0 of NaN
 
@@ -38,10 +38,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def read(folder: Path, out: Path, *more: str, model: str = "tiny.keras") -> tuple[int, str, str]:
+def read(
+    folder: Path, out: Path, *more: str, model: str = "tiny.keras", has_figures: bool = False
+) -> tuple[int, str, str]:
     return call(
         command, "nmf", "--model", str(folder / model), "--data", str(folder / "tones"),
-        "--out", str(out), *QUICK, *more,
+        "--out", str(out), *QUICK, *([] if has_figures else ["--no-figures"]), *more,
     )  # fmt: skip
 
 
@@ -157,10 +159,13 @@ def test_one_clip(folder: Path, tmp_path: Path, whole: tuple[Reading, str]) -> N
     assert "accuracy:" not in said
 
 
-def test_some_clips_of_some_classes_and_some_frames(folder: Path, tmp_path: Path) -> None:
+def test_some_clips_of_some_classes_and_some_frames_with_figures(
+    folder: Path, tmp_path: Path
+) -> None:
     code, _, problems = read(
         folder, tmp_path / "some", "--layer", "block1", "--class", "low", "high", "--clips", "2",
-        "--folds", "1", "2", "--max-frames", "40", "--transform", "nmf", "--pooling", "max",
+        "--folds", "1", "2", "--max-frames", "40", "--transform", "mel_basis", "--pooling", "max",
+        has_figures=True,
     )  # fmt: skip
     assert code == 0, problems
     reading = Reading.open(tmp_path / "some")
@@ -169,6 +174,11 @@ def test_some_clips_of_some_classes_and_some_frames(folder: Path, tmp_path: Path
         ("low", 1), ("high", 1), ("low", 2), ("high", 2)
     ]  # fmt: skip
     assert reading.facts["fitted"]["frames_of_each"] == 10
+    assert reading.methods == ("nmf", "mel_basis")
+    figures = {path.name for path in (reading.folder / "figures").iterdir()}
+    assert {"explained.png", "block1-patterns.png", "block1-training-mel_basis.png"} <= figures
+    page = (reading.folder / "index.html").read_text(encoding="utf-8")
+    assert "block1" in page and reading.clips[0].clip_id in page
 
 
 def test_negative_values_split_and_another_front_end(folder: Path, tmp_path: Path) -> None:
