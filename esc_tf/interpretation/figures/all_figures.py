@@ -16,7 +16,7 @@ from esc_tf.interpretation.figures.patterns import (
 from esc_tf.interpretation.figures.spectrograms import draw_activations, draw_predictions
 from esc_tf.interpretation.reading import Reading
 
-_OF_A_LAYER = {
+OF_A_LAYER = {
     "activations": draw_activations,
     "transfer_functions": draw_transfer_functions,
     "predictions": draw_predictions,
@@ -51,7 +51,7 @@ def draw_figures(reading: Reading, folder: str | Path) -> list[Path]:
     for layer in reading.layers:
         view = LayerView(reading, layer)
         start = quote(layer, safe="")
-        for name, draw in _OF_A_LAYER.items():
+        for name, draw in OF_A_LAYER.items():
             drawn.append(draw(view, folder / f"{start}-{name}.png"))
         for method in reading.methods:
             path = folder / f"{start}-training-{method}.png"

@@ -95,9 +95,9 @@ def draw_discriminative_features(view: LayerView, path: Path) -> Path | None:
                 axes.set_xlabel("effect")
                 axes.tick_params(labelbottom=True)
         figure.supylabel("feature · middle of its pattern", fontsize=9)
-        figure.legend(handles=_explain_bars(), loc="outside lower center", ncols=4)
+        figure.legend(handles=_explain_bars(), loc="outside lower center", ncols=2)
 
-    return write_png(paint, path, width_in=2.8 * num_columns + 0.4, height_in=2.1 * num_rows + 1.1)
+    return write_png(paint, path, width_in=2.8 * num_columns + 0.4, height_in=2.1 * num_rows + 1.3)
 
 
 def _explain_bars() -> list[Any]:
@@ -166,7 +166,7 @@ def draw_embedding(view: LayerView, path: Path) -> Path | None:
                 color="none", markeredgecolor=INK, markeredgewidth=1.0, label="misclassified",
             )  # fmt: skip
         axes.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-        figure.legend(loc="outside right upper", ncols=1 + (len(names) > 25))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), ncols=1 + (len(names) > 25))
 
     return write_png(paint, path, width_in=8.4 + 1.4 * (len(names) > 25), height_in=5.6)
 

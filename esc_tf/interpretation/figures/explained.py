@@ -40,8 +40,8 @@ def draw_explained(reading: Reading, path: Path) -> Path | None:
     def paint(figure: Figure) -> None:
         set_title(
             figure,
-            "Reconstruction error ‖V − WH‖ / ‖V‖, between chance (grey) and the "
-            "floor (green)",
+            "Reconstruction error ‖V − WH‖ / ‖V‖\n"
+            "blue: of the layer's activations; grey: by chance; green: the floor",
         )
         grid = figure.subplots(1, len(by_layer), sharex=True, squeeze=False)[0]
         for axes, (layer, rows) in zip(grid, by_layer.items(), strict=True):
@@ -58,12 +58,13 @@ def draw_explained(reading: Reading, path: Path) -> Path | None:
             axes.set_ylim(len(rows) - 0.5, -0.7)
             axes.tick_params(axis="y", length=0)
             axes.grid(True, axis="x")
+            axes.set_xlim(left=0.0)
             axes.set_xlabel("error (0: perfect, 1: as bad as nothing)")
             axes.set_title(shorten(layer, 40))
             axes.spines["left"].set_visible(False)
 
     return write_png(
-        paint, path, width_in=5.2 * len(by_layer) + 0.2, height_in=0.36 * most_rows + 1.3
+        paint, path, width_in=5.2 * len(by_layer) + 0.2, height_in=0.36 * most_rows + 1.5
     )
 
 

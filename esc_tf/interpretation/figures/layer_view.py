@@ -8,10 +8,11 @@ import numpy as np
 
 from esc_tf.interpretation.explorer import METHOD_TITLES
 from esc_tf.interpretation.explorer_data import order_clips
-from esc_tf.interpretation.figures.canvas import format_hz
+from esc_tf.interpretation.figures.canvas import format_hz, shorten
 from esc_tf.interpretation.reading import ReadClip, Reading
 
 _NUM_CLIPS = 3
+_LONGEST_CLASS = 18
 
 
 class LayerView:
@@ -95,7 +96,8 @@ def name_method(method: str) -> str:
 
 def describe_clip(clip: ReadClip) -> str:
     """A clip's true class and what the model says of it, in two short lines."""
+    true = shorten(clip.true, _LONGEST_CLASS)
     if not clip.predicted:
-        return clip.true
-    says = "rightly named" if clip.predicted == clip.true else f"taken for {clip.predicted}"
-    return f"{clip.true}\n{says}"
+        return true
+    wrong = f"taken for {shorten(clip.predicted, _LONGEST_CLASS)}"
+    return f"{true}\n{'rightly named' if clip.predicted == clip.true else wrong}"

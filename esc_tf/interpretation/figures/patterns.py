@@ -15,7 +15,6 @@ from esc_tf.interpretation.figures.canvas import (
     AMOUNTS,
     INK,
     LINE_STYLES,
-    MUTED,
     SERIES,
     label_bands,
     set_title,
@@ -82,7 +81,7 @@ def draw_patterns(view: LayerView, path: Path) -> Path | None:
     """Draw the patterns that all methods find for the same features side by side.
 
     Behind them in grey, the component of the floor (plain NMF) that is most like the first
-    method's pattern, by the cosine between them.
+    method's pattern, by the cosine between them, which stands in the title.
     """
     features = view.choose_features(_NUM_PANELS)
     if not features:
@@ -118,11 +117,9 @@ def draw_patterns(view: LayerView, path: Path) -> Path | None:
                     linestyle=LINE_STYLES[index % len(LINE_STYLES)],
                     label=name_method(method),
                 )
-            axes.set_title(f"feature {view.name_feature(feature)}")
-            axes.text(
-                0.98, 0.95, f"cosine {alike[match, place]:.2f}", transform=axes.transAxes,
-                ha="right", va="top", fontsize=7.5, color=MUTED,
-            )  # fmt: skip
+            axes.set_title(
+                f"feature {view.name_feature(feature)} · cosine {alike[match, place]:.2f}"
+            )
             axes.set_ylim(0.0, 1.04)
             label_bands(
                 axes,
@@ -156,7 +153,7 @@ def draw_training(view: LayerView, method: str, path: Path) -> Path | None:
         set_title(
             figure,
             f"{view.layer}: patterns W while the transform \u201c{name_method(method)}\u201d is "
-            "trained; rows of features, low patterns first",
+            "trained; each column a feature, low patterns first",
         )
         upper, lower = figure.subfigures(2, 1, height_ratios=[1.2, 1])
         maps = upper.subplots(1, len(shown), sharey=True, squeeze=False)[0]
@@ -177,6 +174,7 @@ def draw_training(view: LayerView, method: str, path: Path) -> Path | None:
         loss: Axes = np.ravel(panels)[0]
         loss.plot(np.arange(1, len(history.losses) + 1), history.losses, color=INK)
         loss.set_yscale("log")
+        loss.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         loss.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         loss.set(xlabel="epoch", ylabel="loss (its spectrogram\nhas a mean of 1)")
         loss.grid(True)
