@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import typing
 from typing import Any, TypeVar
 
@@ -34,7 +35,8 @@ def check_settings(section: type[SectionType], settings: dict[str, Any]) -> Sect
     (name,) = typing.get_args(section.model_fields["name"].annotation)
     raw = {"front_end": {"name": name, **settings}}
     try:
-        checked = _Whole.model_validate(raw).front_end
+        # JSON mode: strict about types, yet a list may become a tuple, as in a saved layer.
+        checked = _Whole.model_validate_json(json.dumps(raw)).front_end
     except ValidationError as error:
         raise ConfigError(describe_problems(error, raw)) from None
     assert isinstance(checked, section)  # the name says so
