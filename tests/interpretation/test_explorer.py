@@ -13,12 +13,12 @@ from esc_tf.interpretation.explorer import write_explorer
 from esc_tf.interpretation.explorer_data import order_clips
 from esc_tf.interpretation.reading import ReadClip, Reading
 from tests.evaluation.report.reading import Page
-from tests.interpretation.planted_reading import write_planted_reading
+from tests.interpretation.reading_with_sounds import write_reading_with_sounds
 
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
-    return write_planted_reading(tmp_path_factory.mktemp("planted"))
+    return write_reading_with_sounds(tmp_path_factory.mktemp("planted"))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_its_size_is_bounded(reading: Reading, tmp_path: Path) -> None:
 
 
 def test_missing_audio_leaves_the_pictures(tmp_path: Path) -> None:
-    reading = write_planted_reading(tmp_path)
+    reading = write_reading_with_sounds(tmp_path)
     Path(reading.clips[5].path).unlink()
     path = write_explorer(reading, tmp_path / "index.html")
     clips = {clip["id"]: clip for clip in read_facts(path.read_text(encoding="utf-8"))["clips"]}

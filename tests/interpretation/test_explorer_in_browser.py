@@ -17,7 +17,7 @@ import soundfile
 from esc_tf.interpretation.explorer import write_explorer
 from esc_tf.interpretation.reading import Reading
 from esc_tf.interpretation.sounds import ClipFeatures
-from tests.interpretation.planted_reading import RATE_HZ, write_planted_reading
+from tests.interpretation.reading_with_sounds import RATE_HZ, write_reading_with_sounds
 from tests.serving.page.browser import Page, open_browser
 
 READY = "document.getElementById('sound-facts').textContent !== ''"
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reading(folder: Path) -> Reading:
-    reading = write_planted_reading(folder)
+    reading = write_reading_with_sounds(folder)
     write_explorer(reading, folder / "index.html")
     return reading
 
@@ -239,7 +239,7 @@ def compute_error_db(heard: np.ndarray, expected: np.ndarray) -> float:
     ],
 )
 def test_sounds_are_those_that_python_makes(browser: Page, tmp_path: Path, front_end: Any) -> None:
-    reading = write_planted_reading(tmp_path, front_end)
+    reading = write_reading_with_sounds(tmp_path, front_end)
     path = write_explorer(reading, tmp_path / "index.html")
     # The page's policy forbids every request, also the test's for the player's own sound.
     browser.call("Page.setBypassCSP", enabled=True)
@@ -322,7 +322,7 @@ def test_nothing_is_wider_than_the_window(page: Page, folder: Path, width: int) 
 
 
 def test_a_clip_without_its_sound_is_shown(browser: Page, tmp_path: Path) -> None:
-    reading = write_planted_reading(tmp_path)
+    reading = write_reading_with_sounds(tmp_path)
     Path(reading.clips[FIRST_CLIP].path).unlink()
     path = write_explorer(reading, tmp_path / "index.html")
     browser.complaints.clear()

@@ -15,7 +15,7 @@ import soundfile
 from esc_tf.interpret.__main__ import main
 from esc_tf.interpretation.reading import Reading
 from esc_tf.interpretation.sounds import ClipFeatures
-from tests.interpretation.planted_reading import RATE_HZ, write_planted_reading
+from tests.interpretation.reading_with_sounds import RATE_HZ, write_reading_with_sounds
 
 STEP = 1 / 32768
 
@@ -23,7 +23,7 @@ STEP = 1 / 32768
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("planted")
-    write_planted_reading(folder)
+    write_reading_with_sounds(folder)
     return folder
 
 
@@ -83,7 +83,7 @@ def test_all_sum_to_the_clip(planted: Path, tmp_path: Path) -> None:
 
 
 def test_a_clip_beyond_full_scale_is_turned_down_as_a_whole(tmp_path: Path, capsys) -> None:
-    reading = write_planted_reading(tmp_path)
+    reading = write_reading_with_sounds(tmp_path)
     path = Path(reading.clips[2].path)
     loud = 2.0 * soundfile.read(path)[0]  # peak 1.6
     soundfile.write(path, loud, RATE_HZ, subtype="FLOAT")
@@ -132,7 +132,7 @@ def test_wrong_requests(planted, tmp_path, capsys, monkeypatch, change, message)
 
 def test_as_a_program(tmp_path: Path) -> None:
     """A reading whose audio has gone, told by a real process in one line."""
-    write_planted_reading(tmp_path)
+    write_reading_with_sounds(tmp_path)
     shutil.rmtree(tmp_path / "audio")
     command = [sys.executable, "-m", "esc_tf.interpret", "listen", str(tmp_path / "reading")]
     command += [*CHOICE, "--all", "--out", str(tmp_path / "all")]

@@ -19,17 +19,17 @@ from esc_tf.interpretation.sounds import (
     compute_level_db,
     write_wav,
 )
-from tests.interpretation.planted_reading import (
+from tests.interpretation.reading_with_sounds import (
     FEATURE_HZ,
     NUM_SAMPLES,
     RATE_HZ,
-    write_planted_reading,
+    write_reading_with_sounds,
 )
 
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
-    return write_planted_reading(tmp_path_factory.mktemp("planted"))
+    return write_reading_with_sounds(tmp_path_factory.mktemp("planted"))
 
 
 def test_the_bank_is_the_front_ends(reading: Reading) -> None:
@@ -74,7 +74,7 @@ def test_what_is_not_there_is_named(reading: Reading, tmp_path: Path) -> None:
         ClipFeatures(reading, 0, "block_1", "mel_base").rebuild(0)
     with pytest.raises(RequestError, match="no feature 3; they are numbered 0 to 2"):
         ClipFeatures(reading, 0, "block_1", "nmf").rebuild(3)
-    own = write_planted_reading(tmp_path)
+    own = write_reading_with_sounds(tmp_path)
     Path(own.clips[0].path).unlink()
     with pytest.raises(AudioError, match="0.wav"):
         ClipFeatures(own, 0, "block_1", "nmf").rebuild(0)
