@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from esc_tf.files import check_free
 from esc_tf.interpretation.reading import FACTS_FILE, Reading
 from esc_tf.registry import look_up, suggest_name
 from esc_tf.shipped import find_shipped
+from serving.client import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from esc_tf.data import DataSet, Record
@@ -58,7 +60,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "--model",
         metavar="PATH_OR_URL",
         help="a run directory, a .keras file, a SavedModel or .tflite file exported with "
-        "--activations, or http://HOST:PORT/v1/models/NAME (default: the package's own model)",
+        "--activations, or http://HOST:PORT/v1/models/NAME, with a bearer token from "
+        f"${TOKEN_VARIABLE} if it wants one (default: the package's own model)",
     )
     parser.add_argument(
         "--card", metavar="FILE", help="model_card.json of the export, where it is not beside it"
@@ -179,7 +182,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _build_settings(arguments)
     model = arguments.model or str(find_shipped().keras_file)
     with quiet_import():
-        source = open_source(model, arguments.card)
+        source = open_source(model, arguments.card, os.environ.get(TOKEN_VARIABLE))
     if not source.facts.label_names:
         raise RequestError(f"{source.name}: does not name its classes; name its card with --card")
     data_set = load_known_data_set(data, arguments.data, source.facts.label_names)

@@ -13,8 +13,9 @@ import pytest
 import soundfile
 
 from esc_tf.audio import read_clip
+from esc_tf.errors import RequestError
 from esc_tf.interpret import __main__ as command
-from esc_tf.interpretation import read_layers
+from esc_tf.interpretation import activation_sources, read_layers
 from esc_tf.interpretation.reading import Reading
 from esc_tf.tasks.classifier import load_classifier
 from tests.export.models import LABELS, break_weight, build_tiny
@@ -258,3 +259,16 @@ def test_an_interruption_leaves_nothing(folder: Path, tmp_path: Path) -> None:
         )
     assert code == 130 and "interrupted" in problems
     assert not any(tmp_path.iterdir())
+
+
+def test_a_server_gets_its_card_and_token(folder: Path, tmp_path: Path) -> None:
+    asked = ("--layer", "block1", "--card", "card.json")
+    with (
+        mock.patch.object(
+            activation_sources, "open_source", side_effect=RequestError("seen")
+        ) as opened,
+        mock.patch.dict("os.environ", {"ESC_TF_SERVING_TOKEN": "secret"}),
+    ):
+        code, _, problems = read(folder, tmp_path / "out", *asked)
+    assert code == 2 and "error: seen" in problems
+    opened.assert_called_once_with(str(folder / "tiny.keras"), "card.json", "secret")
