@@ -31,10 +31,15 @@ def minimum(features: Any, is_valid: Any = None) -> Any:
 
 
 def mean(features: Any, is_valid: Any = None) -> Any:
-    """Mean of each clip."""
+    """Mean of each clip.
+
+    The last axis first, then the one that is the last now: LiteRT sums values that lie together in
+    several parts, others in float32 one by one. Over the 55,000 values of a spectrogram at once,
+    most of them the same silence, that was 2e-5 off.
+    """
     if is_valid is None:
-        return ops.mean(features, axis=(1, 2), keepdims=True)
-    total = ops.sum(ops.where(is_valid, features, 0.0), axis=(1, 2), keepdims=True)
+        return ops.mean(ops.mean(features, axis=2), axis=1)[:, None, None]
+    total = ops.sum(ops.sum(ops.where(is_valid, features, 0.0), axis=2), axis=1)[:, None, None]
     num_valid = ops.sum(ops.cast(is_valid, "float32"), axis=(1, 2), keepdims=True)
     return total / (num_valid * ops.shape(features)[2])
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from esc_tf.frontends.clip_statistics import standardize
 from tests.frontends.setups import build_setup, make_waveforms
 
 NUM_SAMPLES = 12_000
@@ -53,6 +54,30 @@ class TFLiteTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllInRange(ours, -200.0, 200.0)
             # In dB or in standard deviations. Measured: 2e-4.
             self.assertAllClose(ours, layer(waveform), rtol=0.0, atol=1e-3)
+
+    def test_the_spread_of_a_clip_that_is_silent_for_the_most_part(self) -> None:
+        rng = np.random.default_rng(0)
+        features = np.full((1, 431, 128), -93.27, np.float32)
+        features[:, :140] += rng.gamma(2.0, 15.0, (1, 140, 128)).astype(np.float32)
+        run = tf.function(
+            lambda features: {"features": standardize(features)},
+            [tf.TensorSpec([1, 431, 128], tf.float32, name="features")],
+        )
+        module = tf.Module()
+        converter = tf.lite.TFLiteConverter.from_concrete_functions(
+            [run.get_concrete_function()], module
+        )
+        interpreter = tf.lite.Interpreter(model_content=converter.convert())
+        found = interpreter.get_signature_runner()(features=features)["features"]
+        exact = features.astype(np.float64)
+        exact = (exact - exact.mean()) / (exact.std() + 1e-6)
+        print(
+            "ERR",
+            np.linalg.norm(found - exact) / np.linalg.norm(exact),
+            (found / exact)[np.abs(exact) > 0.5].min(),
+            (found / exact)[np.abs(exact) > 0.5].max(),
+        )
+        self.assertLess(np.linalg.norm(found - exact) / np.linalg.norm(exact), 2e-6)
 
 
 if __name__ == "__main__":
