@@ -73,7 +73,17 @@ def test_what_lies_underneath_loads_no_tensorflow(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "describe", "data.__main__", "report", "ship"]
+    "command",
+    [
+        "train",
+        "evaluate",
+        "predict",
+        "describe",
+        "data.__main__",
+        "interpret.__main__",
+        "report",
+        "ship",
+    ],
 )
 def test_a_command_says_what_is_wrong_before_it_loads_tensorflow(command: str) -> None:
     assert run_and_list_modules(f"esc_tf.{command}") & {"tensorflow", "keras"} == set()
