@@ -11,6 +11,8 @@ from esc_tf.config.section import Section
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=1, le=65536)]
+Two = Annotated[list[Width], Field(min_length=2, max_length=2)]
+Three = Annotated[list[Width], Field(min_length=3, max_length=3)]
 
 
 class MelConfig(Section):
@@ -110,11 +112,11 @@ class HeuriNetConfig(Section):
     """
 
     name: Literal["heurinet"]
-    filters: tuple[Width, Width] = (80, 60)
-    kernel_sizes: tuple[Width, Width] = (155, 15)
-    strides: tuple[Width, Width] = (10, 4)
-    pool_sizes: tuple[Width, Width] = (9, 9)
-    pool_strides: tuple[Width, Width] = (3, 4)
+    filters: Two = [80, 60]
+    kernel_sizes: Two = [155, 15]
+    strides: Two = [10, 4]
+    pool_sizes: Two = [9, 9]
+    pool_strides: Two = [3, 4]
 
     def count_frames(self, num_samples: int) -> int:
         """Frames of the features of a waveform; 0 or less: it is too short."""
@@ -136,8 +138,8 @@ class MSTNetConfig(Section):
     """
 
     name: Literal["mstnet"]
-    filters: tuple[Width, Width, Width] = (512, 256, 60)
-    kernel_sizes: tuple[Width, Width, Width] = (1024, 3, 3)
+    filters: Three = [512, 256, 60]
+    kernel_sizes: Three = [1024, 3, 3]
     hop_length: PositiveInt = 512
 
     def count_frames(self, num_samples: int) -> int:

@@ -41,7 +41,7 @@ def test_all_problems_come_at_once() -> None:
          "(known: esc50, urbansound8k, folder, "
          "shards, synthetic)"),
         ("model.name=se_cn", "model: unknown name 'se_cn'; did you mean 'se_cnn'? "
-         "(known: se_cnn, mobilenet_v3, mobilenet_student, cnn10, tfnet)"),
+         "(known: se_cnn, mobilenet_v3, mobilenet_student, cnn10, tfnet, piczak_net)"),
         ("model.head.kind=atention", "model.head.kind: must be 'mlp', 'fully_convolutional' or "
          "'attention', not 'atention'; did you mean 'attention'?"),
         ("model={name: mobilenet_v3, widht: 1.0}",

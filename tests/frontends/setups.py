@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from esc_tf.config import AudioConfig, FrontEndConfig
+from esc_tf.config import AnyFrontEndConfig, AudioConfig, FrontEndConfig
 from esc_tf.config.loading import read_config_file
-from esc_tf.frontends import LogMelSpectrogram, build_front_end
+from esc_tf.frontends import HeuriNet, LogMelSpectrogram, MelInit, MSTNet, build_front_end
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "front_end"
 NAMES = (
@@ -20,12 +20,14 @@ NAMES = (
     "panns_log_mel",
     "tfnet_log_mel",
     "student_log_mel",
+    "log_mel_60",
 )
+LEARNED = ("mel_init_60", "heurinet", "mstnet")
 COMPUTATIONS = ("rfft", "dft_conv", "factored_dft")
 PRODUCT = [(name, computation) for name in NAMES for computation in COMPUTATIONS]
 
 
-def read_setup(name: str, **changes: Any) -> tuple[FrontEndConfig, AudioConfig]:
+def read_setup(name: str, **changes: Any) -> tuple[AnyFrontEndConfig, AudioConfig]:
     """Read the two sections of a file, with other values for some front-end settings."""
     raw = read_config_file(FOLDER / f"{name}.yaml")
     assert set(raw) == {"front_end", "audio"}
@@ -33,7 +35,7 @@ def read_setup(name: str, **changes: Any) -> tuple[FrontEndConfig, AudioConfig]:
     return front_end, AudioConfig.model_validate(raw["audio"])
 
 
-def build_setup(name: str, **changes: Any) -> LogMelSpectrogram:
+def build_setup(name: str, **changes: Any) -> LogMelSpectrogram | MelInit | HeuriNet | MSTNet:
     """Build the layer of a file."""
     front_end, audio = read_setup(name, **changes)
     return build_front_end(front_end, audio.sample_rate_hz)
