@@ -164,14 +164,18 @@ def _train(experiment: Experiment, arguments: argparse.Namespace, stop: StopSign
     with quiet_import():
         from esc_tf.evaluation.metrics import format_metrics
         from esc_tf.training.experiment import describe_start, train_experiment
+        from esc_tf.training.phases import describe_phases, train_phases
         from esc_tf.training.run_directory import RunDirectory
 
     run = RunDirectory(_name_folder(experiment, arguments))
+    in_phases = bool(experiment.recipe.active_phases)
     if arguments.dry_run:
         run.check(arguments.resume)
-        print(describe_start(experiment, run, resume=arguments.resume))
+        describe = describe_phases if in_phases else describe_start
+        print(describe(experiment, run, resume=arguments.resume))
         return EXIT_DONE
-    result = train_experiment(experiment, run, resume=arguments.resume, stop=stop)
+    train = train_phases if in_phases else train_experiment
+    result = train(experiment, run, resume=arguments.resume, stop=stop)
     for part in ("validation", "test"):
         if part in result.metrics:
             print(f"\n{part} set, weights of epoch {result.metrics['selected_epoch']}")

@@ -13,7 +13,7 @@ from esc_tf.config.audio import AudioConfig
 from esc_tf.config.augment import AugmentConfig
 from esc_tf.config.data import DataConfig, FilesConfig, ShardsDataConfig
 from esc_tf.config.export import ExportConfig
-from esc_tf.config.front_end import FrontEndConfig, MelConfig
+from esc_tf.config.front_end import FrontEndConfig, LogMelConfig, MelConfig
 from esc_tf.config.model import (
     AnyModelConfig,
     CNN10Config,
@@ -57,6 +57,8 @@ class Experiment(Section):
 def find_contradictions(experiment: Experiment) -> Iterator[str]:
     """Yield one sentence for each contradiction between sections, in the user's own paths."""
     yield from _front_end_contradictions(experiment)
+    yield from _forcing_contradictions(experiment)
+    yield from _phase_contradictions(experiment)
     yield from _split_contradictions(experiment)
     yield from _model_contradictions(experiment.model)
     yield from _segment_contradictions(experiment)
@@ -110,6 +112,84 @@ def _mel_contradictions(experiment: Experiment, front_end: MelConfig) -> Iterato
             "front_end.pad_mode: reflect needs clips longer than n_fft / 2 samples; "
             "raise audio.duration_s"
         )
+
+
+def _forcing_contradictions(experiment: Experiment) -> Iterator[str]:
+    recipe = experiment.recipe
+    forcing = recipe.spectrogram_forcing
+    if forcing is None:
+        return
+    if isinstance(experiment.front_end, LogMelConfig):
+        yield (
+            "recipe.spectrogram_forcing: front_end log_mel has nothing that could learn; name "
+            "another front end"
+        )
+    yield from _nested_contradictions(
+        "recipe.spectrogram_forcing.target",
+        experiment.model_copy(update={"front_end": forcing.target}),
+    )
+    if not recipe.monitor.endswith("loss"):
+        yield (
+            f"recipe.monitor: {recipe.monitor} is not measured with spectrogram_forcing; use "
+            "validation_loss"
+        )
+    if recipe.fine_tuning is not None and recipe.fine_tuning.learning_rates:
+        yield (
+            "recipe.fine_tuning.learning_rates: are those of a whole network, and "
+            "spectrogram_forcing trains the front end alone; leave them out"
+        )
+    for option in ("distillation", "early_stopping"):
+        section = getattr(recipe, option)
+        if section is not None and not getattr(section, "monitor", "").endswith("loss"):
+            yield (
+                f"recipe.{option}: knows classes, and spectrogram_forcing does not; set it to null"
+            )
+
+
+def _phase_contradictions(experiment: Experiment) -> Iterator[str]:
+    recipe = experiment.recipe
+    phases = recipe.active_phases
+    if not phases:
+        if recipe.phases is not None:
+            yield "recipe.phases: every phase is null; set recipe.phases to null for one training"
+        return
+    for option in ("distillation", "spectrogram_forcing"):
+        if getattr(recipe, option) is not None:
+            yield f"recipe.{option}: does not go with recipe.phases; set it to null"
+    first = next(iter(phases))
+    if phases[first].trained is not None and recipe.fine_tuning is None:
+        yield (
+            f"recipe.phases.{first}.trained: is the first phase, whose frozen layers would be "
+            "random ones; train everything, or set recipe.fine_tuning.source"
+        )
+    for name, phase in phases.items():
+        front_end = phase.front_end or experiment.front_end
+        whole = experiment.model_copy(update={"front_end": front_end})
+        if phase.front_end is not None:
+            yield from _nested_contradictions(f"recipe.phases.{name}.front_end", whole)
+        if phase.spectrogram_forcing is None:
+            continue
+        if isinstance(front_end, LogMelConfig):
+            yield (
+                f"recipe.phases.{name}.spectrogram_forcing: front_end log_mel has nothing that "
+                "could learn; leave the phase out"
+            )
+        if phase.trained is not None:
+            yield (
+                f"recipe.phases.{name}.trained: spectrogram_forcing trains the front end; leave "
+                "it out"
+            )
+        target = phase.spectrogram_forcing.target
+        yield from _nested_contradictions(
+            f"recipe.phases.{name}.spectrogram_forcing.target",
+            experiment.model_copy(update={"front_end": target}),
+        )
+
+
+def _nested_contradictions(path: str, experiment: Experiment) -> Iterator[str]:
+    """Those of a front end that stands elsewhere than in ``front_end``."""
+    for sentence in _front_end_contradictions(experiment):
+        yield re.sub(r"^front_end\b", path, sentence)
 
 
 def _split_contradictions(experiment: Experiment) -> Iterator[str]:

@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from esc_tf.config.front_end import FrontEndConfig, LogMelConfig
 from esc_tf.config.section import Section
 
 LearningRate = Annotated[float, Field(gt=0.0)]
 Epochs = Annotated[int, Field(ge=1)]
 LayerPattern = Annotated[str, Field(min_length=1)]
+PhaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Monitor = Literal[
     "validation_loss",
     "validation_accuracy",
@@ -125,13 +127,15 @@ class FineTuningConfig(Section):
     ``source`` is a ``.keras`` file or a finished run's directory. It must have this experiment's
     backbone and front end; all of its weights but those that depend on the classes are taken, and
     those as well where the label names are equal. With ``inherited`` it may be another network with
-    another front end: the backbone's layers that a pattern matches must be there as they are here,
-    all others start afresh. The first checkpoint makes a run independent of
-    the source. To train the head first and all layers afterwards, fine-tune twice: the first run's
-    directory is the second one's source.
+    another front end: the layers that a pattern matches must be there as they are here, but for
+    those of the head, which are taken where they fit; all others start afresh. The first checkpoint
+    makes a run independent of the source. To train the head first and all layers afterwards,
+    fine-tune twice: the first run's directory is the second one's source (or see ``phases``).
 
-    Patterns are shell globs over names of layers (``stem*``, ``block[1-6]_*``, ``logits``).
-    ``frozen`` layers keep their weights and batch statistics. ``learning_rates`` multiplies the
+    Patterns are shell globs over names of layers (``stem*``, ``block[1-6]_*``, ``logits``); those
+    in a learnable front end are ``front_end/conv_1`` and so on, which ``front_end/*`` matches and
+    ``*`` does not. ``frozen`` layers keep their weights and batch statistics, and gradients pass
+    through them; with ``trained`` all others are frozen. ``learning_rates`` multiplies the
     rate of the layers that a pattern matches; of several patterns that match a layer the last one
     counts, so that ``{"*": 0.1, logits: 1.0}`` says what it seems to. ``freeze_batch_norm``: the
     backbone's batch norms keep their statistics while their scales and offsets train, as suits sets
@@ -141,6 +145,7 @@ class FineTuningConfig(Section):
     source: Annotated[str, Field(min_length=1)]
     inherited: Annotated[list[LayerPattern], Field(min_length=1)] | None = None
     frozen: list[LayerPattern] = []
+    trained: Annotated[list[LayerPattern], Field(min_length=1)] | None = None
     learning_rates: dict[LayerPattern, Annotated[float, Field(gt=0.0, le=1000.0)]] = {}
     freeze_batch_norm: bool = False
 
@@ -151,6 +156,8 @@ class FineTuningConfig(Section):
             raise ValueError(
                 f"learning_rates and frozen both hold '{both[0]}'; frozen layers learn nothing"
             )
+        if self.frozen and self.trained is not None:
+            raise ValueError("frozen and trained exclude each other; say one of them")
         return self
 
 
@@ -195,13 +202,46 @@ class DistillationConfig(Section):
         return self
 
 
+class SpectrogramForcingConfig(Section):
+    """The front end alone learns to compute a spectrogram [Jüttner et al.].
+
+    The loss is the mean squared error against ``target``, centred and divided by half of its range
+    over the training set, so that it lies in [-1, 1]. Class labels and the layers behind the front
+    end play no part.
+    """
+
+    target: LogMelConfig
+
+
+class PhaseConfig(Section):
+    """One phase of a training in phases; what is null is the recipe's.
+
+    ``front_end`` stands in the place of the experiment's in this phase. ``trained``: patterns as in
+    ``fine_tuning``; null: everything. ``spectrogram_forcing``: the front end alone learns, and
+    ``validation_loss`` says which weights are best.
+    """
+
+    front_end: FrontEndConfig | None = None
+    trained: Annotated[list[LayerPattern], Field(min_length=1)] | None = None
+    spectrogram_forcing: SpectrogramForcingConfig | None = None
+    epochs: Epochs | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    optimizer: OptimizerConfig | None = None
+    schedule: ScheduleConfig | None = None
+
+
 class RecipeConfig(Section):
-    """Supervised training. ``batch_size`` counts clips over all devices.
+    """Supervised training. ``batch_size`` counts clips, or segments, over all devices.
 
     ``select`` says which weights ``model.keras`` gets: those of the best ``monitor`` or the last
     (always the last where ``monitor`` is not measured). ``fine_tuning``: begin with the weights of
-    another model. ``distillation``: learn from another model's answers, too. ``report``: write
+    another model. ``distillation``: learn from another model's answers, too.
+    ``spectrogram_forcing``: train the front end alone to compute a spectrogram. ``report``: write
     ``report/index.html`` when the run is finished.
+
+    ``phases``: several trainings one after the other, by name; one that is null is left out. Each
+    begins with the selected weights of the one before, layer by layer: a front end of other
+    settings than the one before starts afresh. The last one's results are the run's.
     """
 
     name: Literal["supervised"] = "supervised"
@@ -216,9 +256,17 @@ class RecipeConfig(Section):
     select: Literal["best", "last"] = "best"
     fine_tuning: FineTuningConfig | None = None
     distillation: DistillationConfig | None = None
+    spectrogram_forcing: SpectrogramForcingConfig | None = None
+    phases: dict[PhaseName, PhaseConfig | None] | None = None
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     tensorboard: bool = False
     report: bool = True
+
+    @property
+    def active_phases(self) -> dict[str, PhaseConfig]:
+        """The phases that are not null, in their order; empty: one plain training."""
+        phases = self.phases or {}
+        return {name: phase for name, phase in phases.items() if phase is not None}
 
 
 class DistributionConfig(Section):

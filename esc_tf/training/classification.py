@@ -1,10 +1,12 @@
-"""How good a classifier is while it trains and afterwards: its answers, and their measures."""
+"""Training for classes: the step, how good the classifier is meanwhile, and its measures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from esc_tf.config import Experiment
@@ -15,16 +17,20 @@ from esc_tf.evaluation.voting import measure_clips
 from esc_tf.evaluation.workers import Workers
 from esc_tf.tasks.classifier import Classifier
 from esc_tf.tasks.losses import build_loss
+from esc_tf.training.embedding_match import EmbeddingMatch
+from esc_tf.training.supervised import AskTeacher, TrainStep, build_train_step
 
 
 class Classification:
-    """Runs a classifier over clips, or segments of clips, and measures what it says.
+    """Trains a classifier on clips, or segments of clips, and measures what it says of others.
 
     Args:
         model: a built classifier.
         experiment: waveform format, batch size, loss.
         label_names: name of each class.
         workers: those that share the work.
+        ask_teacher: the teacher of ``recipe.distillation``; None: there is none.
+        match: compares embeddings, where the teacher answers with its own, too.
     """
 
     def __init__(
@@ -33,9 +39,37 @@ class Classification:
         experiment: Experiment,
         label_names: Sequence[str],
         workers: Workers,
+        ask_teacher: AskTeacher | None = None,
+        match: EmbeddingMatch | None = None,
     ) -> None:
+        self._model, self._ask_teacher, self._match = model, ask_teacher, match
         self._experiment, self._label_names, self._workers = experiment, label_names, workers
         self._step = build_predict_step(model, workers.strategy)
+
+    @property
+    def trained_variables(self) -> list[keras.Variable]:
+        """What the optimiser is built on."""
+        left_behind = [] if self._match is None else self._match.variables
+        return [*self._model.trainable_variables, *left_behind]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Nothing beside what ``resolved.yaml`` says anyway."""
+        return {}
+
+    def build_train_step(self, optimizer: keras.optimizers.Optimizer) -> TrainStep:
+        """Compile one training step; see ``esc_tf.training.supervised``."""
+        strategy = self._workers.strategy
+        return build_train_step(
+            self._model, optimizer, strategy, self._experiment, self._ask_teacher, self._match
+        )
+
+    def place(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Where the measures of the parts stand in ``metrics.json``: right there."""
+        return metrics
+
+    def write_examples(self, folder: Path, heard: Sequence[CachedClip]) -> None:
+        """Nothing: what a classifier says can be asked of the stored model."""
 
     def validate(self, heard: Sequence[CachedClip]) -> dict[str, float]:
         """The numbers that follow a training: of single clips, or of single segments."""

@@ -54,8 +54,12 @@ from esc_tf.training.run_directory import (
     collect_run_facts,
     digest_experiment,
 )
+from esc_tf.training.spectrogram_forcing import (
+    SpectrogramForcing,
+    check_target,
+    find_known_range,
+)
 from esc_tf.training.split_file import PARTS, record_split, split_experiment
-from esc_tf.training.supervised import build_train_step
 from esc_tf.training.termination import StopSignal
 
 
@@ -127,10 +131,17 @@ def train_experiment(
         rate_factors = tuning.rate_factors
         if rate_factors is not None:
             rate_factors = [*rate_factors, *(1.0 for _ in left_behind)]
+        objective: Classification | SpectrogramForcing
+        if recipe.spectrogram_forcing is None:
+            ask_teacher = distillation.ask_teacher
+            objective = Classification(model, experiment, label_names, workers, ask_teacher, match)
+        else:
+            known = find_known_range(run.read_resolved()[1]) if resume else None
+            objective = SpectrogramForcing(model, experiment, workers, heard.train, known)
         optimizer = build_optimizer(
             recipe, training.num_batches, experiment.distribution.precision, rate_factors
         )
-        optimizer.build([*model.trainable_variables, *left_behind])
+        optimizer.build(objective.trained_variables)
     for line in (*tuning.lines, *distillation.lines):
         report(line)
     run.claim(resume, writes=workers.is_chief)
@@ -140,6 +151,7 @@ def train_experiment(
             facts["fine_tuning"] = {"source": str(source.file), "sha256": source.digest}
         if distillation.facts:
             facts["distillation"] = dict(distillation.facts)
+        facts.update(objective.facts)
         if resume:
             first = run.read_resolved()[1]
             now = {key: facts[key] for key in ("started", "commit", "versions")}
@@ -147,16 +159,13 @@ def train_experiment(
         record_split(run, split, resume)
         run.write_resolved(experiment, facts)
         check_shared(workers, run.resolved_path)
-        objective = Classification(model, experiment, label_names, workers)
         loop = TrainingLoop(
             model=model,
             optimizer=optimizer,
             workers=workers,
             recipe=recipe,
             run=run,
-            train_step=build_train_step(
-                model, optimizer, strategy, experiment, distillation.ask_teacher, match
-            ),
+            train_step=objective.build_train_step(optimizer),
             validate=lambda: objective.validate(heard.validation),
             clip_ids=[clip.record.clip_id for clip in heard.train],
             read_patience_s=experiment.data.read_patience_s,
@@ -191,19 +200,23 @@ def train_experiment(
         }
         if experiment.audio.segments is not None:
             metrics["segments"] = {part: len(getattr(heard, part)) for part in PARTS}
+        measured: dict[str, Any] = {}
         if split.validation:
-            metrics["validation"] = objective.measure(heard.validation)
+            measured["validation"] = objective.measure(heard.validation)
         run.write_model(model.save)
+        if workers.is_chief:
+            objective.write_examples(run.path, heard.validation or heard.train)
         if split.test:
             if selected not in tests:
                 tests[selected] = objective.measure(heard.test)
             best = _load_best(recipe, run, model)
             if best is not None and best not in tests:
                 tests[best] = objective.measure(heard.test)
-            metrics["test"] = tests[selected]
-            metrics["test_last"] = {"epoch": progress.epoch, **tests[progress.epoch]}
+            measured["test"] = tests[selected]
+            measured["test_last"] = {"epoch": progress.epoch, **tests[progress.epoch]}
             if best is not None:
-                metrics["test_best"] = {"epoch": best, **tests[best]}
+                measured["test_best"] = {"epoch": best, **tests[best]}
+        metrics.update(objective.place(measured))
         run.write_json(METRICS_FILE, metrics)
         workers.part()
         return RunResult(metrics, progress.history)
@@ -293,6 +306,8 @@ def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = 
     training = _training_pipeline(experiment, heard, len(data_set.label_names), distillation)
     model = build_classifier(experiment, data_set.label_names)
     tuning = prepare_fine_tuning(model, experiment.recipe.fine_tuning, source)
+    if experiment.recipe.spectrogram_forcing is not None:
+        check_target(model, experiment)
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     recipe = experiment.recipe
     return "\n".join(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,7 @@ from esc_tf.training.devices import find_batch_norms
 from esc_tf.training.run_directory import MODEL_FILE
 from esc_tf.training.source_weights import (
     Source,
-    find_weighted_layers,
-    list_weighted,
+    name_layers,
     take_layers,
     take_weights,
 )
@@ -108,32 +107,46 @@ def prepare_fine_tuning(
     """
     if config is None:
         return FineTuning()
-    layers = find_weighted_layers(model)
+    layers = name_layers(model)
     frozen, factors = _select_layers(layers, config)
-    inherited = _find_inherited(model, config)
+    inherited = _find_inherited(layers, config)
     if source is None:
         lines = []
     elif inherited is None:
         lines = [take_weights(model, source)]
     else:
         lines = [take_layers(model, source, inherited)]
-    for layer in frozen:
+    # What its own settings hold fast already is not freed afterwards.
+    held = [layers[name] for name in frozen if layers[name].trainable]
+    for layer in held:
         layer.trainable = False
     rate_factors = None
     if config.learning_rates:
         by_variable = {
-            id(variable): factors[layer.name]
-            for layer in layers
+            id(variable): factors[name]
+            for name, layer in layers.items()
             for variable in layer.trainable_variables
-            if layer.name in factors
+            if name in factors
         }
         variables = model.trainable_variables
         rate_factors = [by_variable.get(id(variable), 1.0) for variable in variables]
     kept = find_batch_norms(model.backbone) if config.freeze_batch_norm else []
     if inherited is not None:
-        kept = [layer for layer in kept if layer in inherited]
+        kept = [layer for layer in kept if layer.name in inherited]
     lines.append(_describe_training(config, layers, frozen, len(kept)))
-    return FineTuning(rate_factors, frozen, kept, lines)
+    return FineTuning(rate_factors, held, kept, lines)
+
+
+def check_patterns(model: Classifier, config: FineTuningConfig | None) -> None:
+    """Make sure that every pattern matches a layer; nothing is changed.
+
+    Raises:
+        RequestError: one matches none, or nothing is left to train.
+    """
+    if config is not None:
+        layers = name_layers(model)
+        _select_layers(layers, config)
+        _find_inherited(layers, config)
 
 
 def unfreeze(tuning: FineTuning) -> None:
@@ -169,40 +182,42 @@ def _call_without_statistics(layer: keras.layers.BatchNormalization) -> Any:
 # --- weights
 
 
-def _find_inherited(model: Classifier, config: FineTuningConfig) -> list[keras.layers.Layer] | None:
-    """The backbone's layers that ``inherited`` names; None: the source must be the same network.
+def _find_inherited(
+    layers: Mapping[str, keras.layers.Layer], config: FineTuningConfig
+) -> list[str] | None:
+    """Names that ``inherited`` matches; None: the source must be the same network.
 
     Raises:
         RequestError: a pattern matches none.
     """
     if config.inherited is None:
         return None
-    layers = list_weighted(model.backbone.layers)
     for pattern in config.inherited:
-        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in layers):
+        if not any(_matches(name, pattern) for name in layers):
             raise RequestError(
-                f"{_KEY}.inherited: '{pattern}' matches no layer with weights of the backbone"
-                f"{suggest_name(pattern, [layer.name for layer in layers])}"
+                f"{_KEY}.inherited: '{pattern}' matches no layer with weights"
+                f"{suggest_name(pattern, list(layers))}"
             )
-    return [
-        layer
-        for layer in layers
-        if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in config.inherited)
-    ]
+    return [name for name in layers if any(_matches(name, item) for item in config.inherited)]
 
 
 # --- patterns
 
 
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a shell glob matches a layer's name; as in a shell, ``*`` matches no slash."""
+    return name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)
+
+
 def _select_layers(
-    layers: Sequence[keras.layers.Layer], config: FineTuningConfig
-) -> tuple[list[keras.layers.Layer], dict[str, float]]:
+    layers: Mapping[str, keras.layers.Layer], config: FineTuningConfig
+) -> tuple[list[str], dict[str, float]]:
     """The frozen layers, and the factor of every other layer that a pattern matches."""
-    names = [layer.name for layer in layers]
+    names = list(layers)
     problems: list[str] = []
 
     def match(key: str, pattern: str) -> list[str]:
-        found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        found = [name for name in names if _matches(name, pattern)]
         if not found:
             plain = pattern.translate(str.maketrans("", "", "*?[]!"))
             near = suggest_name(pattern, names) or suggest_name(plain, names)
@@ -213,7 +228,11 @@ def _select_layers(
             )
         return found
 
-    held = {name for pattern in config.frozen for name in match("frozen", pattern)}
+    if config.trained is None:
+        held = {name for pattern in config.frozen for name in match("frozen", pattern)}
+    else:
+        free = {name for pattern in config.trained for name in match("trained", pattern)}
+        held = set(names) - free
     factors: dict[str, float] = {}
     for pattern, factor in config.learning_rates.items():
         found = match("learning_rates", pattern)
@@ -223,22 +242,22 @@ def _select_layers(
                 "nothing; leave it out or freeze fewer layers"
             )
         factors.update({name: factor for name in found if name not in held})
-    if held.issuperset(names):
+    if held.issuperset(names) and not problems:
         problems.append(f"{_KEY}.frozen: leaves no layer to train; freeze fewer of them")
     if problems:
         raise RequestError(problems)
-    return [layer for layer in layers if layer.name in held], factors
+    return [name for name in names if name in held], factors
 
 
 def _describe_training(
     config: FineTuningConfig,
-    layers: Sequence[keras.layers.Layer],
-    frozen: Sequence[keras.layers.Layer],
+    layers: Mapping[str, keras.layers.Layer],
+    frozen: Sequence[str],
     num_kept: int,
 ) -> str:
     parts = [f"all {len(layers)} layers with weights train"]
     if frozen:
-        held = sum(int(np.prod(weight.shape)) for layer in frozen for weight in layer.weights)
+        held = sum(int(np.prod(weight.shape)) for name in frozen for weight in layers[name].weights)
         parts = [
             f"{len(frozen)} of {len(layers)} layers with weights are frozen, {held:,} parameters"
         ]

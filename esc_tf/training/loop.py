@@ -197,7 +197,7 @@ class TrainingLoop:
         progress, started = self.progress, time.monotonic()
         epoch = progress.epoch
         shown.on_epoch_begin(epoch)
-        sums = {"loss": 0.0, "correct": 0.0, "count": 0.0, **progress.sums}
+        sums = {"loss": 0.0, "count": 0.0, **progress.sums}
         counted_before = sums["count"]
         for step, batch in self._read_batches(build_epoch, epoch, total):
             shown.on_train_batch_begin(step)
@@ -205,18 +205,14 @@ class TrainingLoop:
             if not math.isfinite(measured["loss"]):
                 self.workers.part()
                 raise TrainingError(self._describe_bad_step(epoch, step, batch, measured["loss"]))
-            sums = {key: sums[key] + measured[key] for key in sums}
+            sums = {key: sums.get(key, 0.0) + value for key, value in measured.items()}
             progress.steps, progress.sums = step + 1, sums
-            shown.on_train_batch_end(
-                step,
-                {"loss": sums["loss"] / sums["count"], "accuracy": sums["correct"] / sums["count"]},
-            )
+            shown.on_train_batch_end(step, _average_sums(sums))
             self._stop_if_asked()
         trained_s = time.monotonic() - started
         self._average()
         logs = {
-            "loss": sums["loss"] / sums["count"],
-            "accuracy": sums["correct"] / sums["count"],
+            **_average_sums(sums),
             **self._read_patiently(self._validate),
             "learning_rate": float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
         }
@@ -382,3 +378,11 @@ class TrainingLoop:
         if progress.steps:
             where = f"in epoch {progress.epoch + 1}, after step {progress.steps} of {total}"
         return f"stopped by SIGTERM {where}; all that is done is kept, go on with --resume"
+
+
+def _average_sums(sums: Mapping[str, float]) -> dict[str, float]:
+    """Loss and, where there are classes, accuracy of the clips so far."""
+    found = {"loss": sums["loss"] / sums["count"]}
+    if "correct" in sums:
+        found["accuracy"] = sums["correct"] / sums["count"]
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from esc_tf.errors import RequestError
+from esc_tf.frontends.sublayers import list_sublayers
 from esc_tf.registry import suggest_name
 from esc_tf.tasks.classifier import Classifier, load_classifier
 
@@ -17,7 +18,16 @@ _KEY = "recipe.fine_tuning"
 # Layers whose weights belong to the classes, whatever the kind of head.
 CLASS_LAYERS = ("logits", "logits_conv", "logits_bn", "attention_projection", "attention_pooling")
 # What a layer or a front end is without: how it began, how it is trained, how long its input is.
-_NO_MATTER = ("name", "dtype", "trainable", "batch_shape", "momentum", "seed", "num_frames")
+_NO_MATTER = (
+    "name",
+    "dtype",
+    "trainable",
+    "trained",
+    "batch_shape",
+    "momentum",
+    "seed",
+    "num_frames",
+)
 _MOST_DIFFERENCES = 8
 _MOST_NAMES = 6
 
@@ -68,7 +78,11 @@ def take_weights(model: Classifier, source: Source) -> str:
     for layer in taken:
         part = donor.backbone if layer in model.backbone.layers else donor.head
         layer.set_weights(part.get_layer(layer.name).get_weights())
-    line = f"weights from {source.path} (SHA-256 {source.digest[:12]}…): backbone"
+    pairs = zip(list_sublayers(model.front_end), list_sublayers(donor.front_end), strict=True)
+    for layer, theirs in pairs:
+        layer.set_weights(theirs.get_weights())
+    line = f"weights from {source.path} (SHA-256 {source.digest[:12]}…): "
+    line += "front end, backbone" if list_sublayers(model.front_end) else "backbone"
     line += "".join(f", {layer.name}" for layer in taken if layer in model.head.layers)
     if not fresh:
         return f"{line}; nothing is fresh"
@@ -78,33 +92,43 @@ def take_weights(model: Classifier, source: Source) -> str:
     return f"{line}; fresh: {', '.join(fresh)} ({reason})"
 
 
-def take_layers(model: Classifier, source: Source, inherited: Sequence[keras.layers.Layer]) -> str:
+def take_layers(model: Classifier, source: Source, inherited: Sequence[str]) -> str:
     """Copy the weights of some layers, and say so in a line. Nothing is changed unless all fit.
+
+    Layers of the head are left fresh where they do not fit, or belong to other classes.
 
     Args:
         model: changed in place.
         source: any network that has these layers, before any front end.
-        inherited: layers of the model's backbone.
+        inherited: keys of ``name_layers(model)``.
 
     Raises:
         RequestError: a layer is not there, or is another one; the differences are listed.
         CheckpointError: the source cannot be loaded.
     """
     donor = load_classifier(source.file)
-    theirs = {layer.name: layer for layer in donor.backbone.layers}
+    mine, theirs = name_layers(model), name_layers(donor)
     differences: list[str] = []
-    for layer in inherited:
-        if layer.name in theirs:
-            differences += _compare_layer(layer, theirs[layer.name])
-        else:
-            near = suggest_name(layer.name, list(theirs))
-            differences.append(f"layer {layer.name} is not in the source{near}")
+    taken = []
+    for name in inherited:
+        found = None
+        if name in theirs:
+            found = _compare_layer(mine[name], theirs[name])
+        if mine[name] in model.head.layers:
+            same_classes = name not in CLASS_LAYERS or model.label_names == donor.label_names
+            if found != [] or not same_classes:
+                continue
+        elif found is None:
+            near = suggest_name(name, list(theirs))
+            differences.append(f"layer {name} is not in the source{near}")
+        taken.append(name)
+        differences += found or []
     _refuse(source, differences)
-    for layer in inherited:
-        layer.set_weights(theirs[layer.name].get_weights())
-    line = f"weights from {source.path} (SHA-256 {source.digest[:12]}…): {len(inherited)} layers, "
-    line += f"{inherited[0].name} to {inherited[-1].name}"
-    fresh = [layer.name for layer in find_weighted_layers(model) if layer not in inherited]
+    for name in taken:
+        mine[name].set_weights(theirs[name].get_weights())
+    line = f"weights from {source.path} (SHA-256 {source.digest[:12]}…): {len(taken)} layers, "
+    line += f"{taken[0]} to {taken[-1]}" if taken else "none fits"
+    fresh = [name for name in mine if name not in taken]
     line += f"; fresh: {', '.join(fresh) if fresh else 'nothing'}"
     if _settings(model.front_end) != _settings(donor.front_end):
         line += "; the source hears through another front end"
@@ -194,6 +218,8 @@ def list_weighted(layers: Iterable[keras.layers.Layer]) -> list[keras.layers.Lay
     return [layer for layer in layers if layer.weights]
 
 
-def find_weighted_layers(model: Classifier) -> list[keras.layers.Layer]:
-    """The layers with weights, from input to output."""
-    return list_weighted([*model.backbone.layers, *model.head.layers])
+def name_layers(model: Classifier) -> dict[str, keras.layers.Layer]:
+    """Name → layer with weights, from input to output; in the front end ``front_end/conv_1``."""
+    named = {f"front_end/{layer.name}": layer for layer in list_sublayers(model.front_end)}
+    rest = list_weighted([*model.backbone.layers, *model.head.layers])
+    return {**named, **{layer.name: layer for layer in rest}}

@@ -1,0 +1,224 @@
+"""Spectrogram forcing: the front end alone learns to compute a spectrogram [Jüttner et al.].
+
+Published: mean squared error, Adam at 3e-4. The target is centred and divided by half of its range
+over the training set; the published code scales it to [0, 1] instead, by its range over all folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from esc_tf.config import Experiment
+from esc_tf.data import CachedClip, EpochPart, build_dataset
+from esc_tf.errors import RequestError
+from esc_tf.evaluation.workers import Workers
+from esc_tf.files import write_atomically
+from esc_tf.frontends import build_front_end
+from esc_tf.tasks.classifier import Classifier
+from esc_tf.training.supervised import TrainStep
+
+EXAMPLES_FILE = "forced_spectrograms.npz"
+_MOST_EXAMPLES = 8
+
+Target = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class SpectrogramForcing:
+    """Trains a front end against a spectrogram, and measures how near it comes.
+
+    Args:
+        model: a built classifier, of which the front end alone counts.
+        experiment: its ``recipe.spectrogram_forcing`` names the target.
+        workers: those that share the work.
+        known_range: smallest and largest value of the target, of a run that goes on; None: they
+            are found.
+        heard: what is trained on; the range is that of the target over it.
+
+    Raises:
+        RequestError: the front end's features have another shape than the target.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        experiment: Experiment,
+        workers: Workers,
+        heard: Sequence[CachedClip],
+        known_range: Sequence[float] | None = None,
+    ) -> None:
+        self._front_end, self._experiment, self._workers = model.front_end, experiment, workers
+        check_target(model, experiment)
+        self._target = _build_target(experiment)
+        if known_range is None:
+            known_range = self._find_range(heard)
+        self.target_range = (float(known_range[0]), float(known_range[1]))
+        self._measure_step = self._build_measure_step()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``resolved.yaml`` says of it."""
+        return {"spectrogram_forcing": {"target_range": list(self.target_range)}}
+
+    @property
+    def trained_variables(self) -> list[keras.Variable]:
+        """What the optimiser is built on."""
+        variables: list[keras.Variable] = self._front_end.trainable_variables
+        return variables
+
+    def build_train_step(self, optimizer: keras.optimizers.Optimizer) -> TrainStep:
+        """Compile one training step; it returns sums over the batch: ``loss`` and ``count``.
+
+        Args:
+            optimizer: built on ``trained_variables``.
+        """
+        strategy, batch_size = self._workers.strategy, self._experiment.recipe.batch_size
+        trained = self.trained_variables
+
+        def replica_step(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                losses = self._compute_errors(batch)
+                scaled = optimizer.scale_loss(tf.reduce_sum(losses) / batch_size)
+            optimizer.apply(tape.gradient(scaled, trained), trained)
+            count = tf.cast(tf.shape(losses)[0], tf.float32)
+            return {"loss": tf.reduce_sum(losses), "count": count}
+
+        @tf.function(reduce_retracing=True)
+        def train_step(batch: Mapping[str, object]) -> dict[str, tf.Tensor]:
+            return _sum_over_devices(strategy, strategy.run(replica_step, args=(batch,)))
+
+        return train_step
+
+    def validate(self, heard: Sequence[CachedClip]) -> dict[str, float]:
+        """The mean squared error as ``validation_loss``; nothing where there is nothing heard."""
+        return {"validation_loss": self.measure(heard)["mse"]} if heard else {}
+
+    def measure(self, heard: Sequence[CachedClip]) -> dict[str, Any]:
+        """``mse``, the mean squared error in units of half the target's range."""
+        sums = {"loss": 0.0, "count": 0.0}
+        for batch in self._workers.distribute(self._build_batches(heard)):
+            found = self._measure_step(batch)
+            sums = {key: sums[key] + float(found[key]) for key in sums}
+        return {"mse": sums["loss"] / sums["count"], "num_heard": len(heard)}
+
+    def place(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Where the measures of the parts stand in ``metrics.json``: apart from those of clips."""
+        return {"spectrogram_forcing": {**metrics, "target_range": list(self.target_range)}}
+
+    def write_examples(self, folder: Path, heard: Sequence[CachedClip]) -> None:
+        """Write a few learnt spectrograms beside their targets: ``forced_spectrograms.npz``.
+
+        It holds ``learnt`` and ``target`` ``(examples, time, frequency)``, both scaled as the
+        loss sees them, and ``clip_ids``. They are spread evenly over ``heard``.
+        """
+        places = np.unique(np.linspace(0, len(heard) - 1, _MOST_EXAMPLES).round().astype(int))
+        chosen = [heard[place] for place in places]
+        batch = next(iter(self._build_batches(chosen, len(chosen), EpochPart())))
+        learnt, target = self._compute_pair(batch)
+
+        def write(target_path: Path) -> None:
+            with open(target_path, "wb") as file:
+                np.savez_compressed(
+                    file,
+                    learnt=learnt.numpy()[..., 0],
+                    target=target.numpy()[..., 0],
+                    clip_ids=np.array([clip.record.clip_id for clip in chosen]),
+                )
+
+        write_atomically(folder / EXAMPLES_FILE, write)
+
+    def _compute_pair(self, batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the front end makes of a batch, and the scaled target."""
+        smallest, largest = self.target_range
+        centre, half = (largest + smallest) / 2.0, max((largest - smallest) / 2.0, 1e-12)
+        target = (self._target(batch["waveform"], batch["num_samples"]) - centre) / half
+        return self._front_end(batch["waveform"], batch["num_samples"]), target
+
+    def _compute_errors(self, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        learnt, target = self._compute_pair(batch)
+        return tf.reduce_mean(tf.square(learnt - target), axis=[1, 2, 3])
+
+    def _build_measure_step(self) -> TrainStep:
+        strategy = self._workers.strategy
+
+        def replica_step(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            weights = batch["weight"]
+            errors = self._compute_errors(batch)
+            return {"loss": tf.reduce_sum(weights * errors), "count": tf.reduce_sum(weights)}
+
+        @tf.function(reduce_retracing=True)
+        def measure_step(batch: Mapping[str, object]) -> dict[str, tf.Tensor]:
+            return _sum_over_devices(strategy, strategy.run(replica_step, args=(batch,)))
+
+        return measure_step
+
+    def _find_range(self, heard: Sequence[CachedClip]) -> tuple[float, float]:
+        """The target's smallest and largest value; every worker looks at everything."""
+        compute = tf.function(self._target, reduce_retracing=True)
+        smallest, largest = np.inf, -np.inf
+        for batch in self._build_batches(heard, part=EpochPart()):
+            values = compute(batch["waveform"], batch["num_samples"]).numpy()
+            smallest, largest = min(smallest, values.min()), max(largest, values.max())
+        return float(smallest), float(largest)
+
+    def _build_batches(
+        self,
+        heard: Sequence[CachedClip],
+        batch_size: int | None = None,
+        part: EpochPart | None = None,
+    ) -> tf.data.Dataset:
+        return build_dataset(
+            heard,
+            audio=self._experiment.audio,
+            num_classes=1 + max(clip.record.label_id for clip in heard),
+            batch_size=batch_size or self._experiment.recipe.batch_size,
+            training=False,
+            part=part or EpochPart(worker=self._workers.index, num_workers=self._workers.count),
+        )
+
+
+def find_known_range(facts: Mapping[str, Any]) -> list[float] | None:
+    """The target's range in the facts of a run that goes on."""
+    found: list[float] | None = facts.get("spectrogram_forcing", {}).get("target_range")
+    return found
+
+
+def check_target(model: Classifier, experiment: Experiment) -> None:
+    """Make sure that the front end's features have the shape of the target.
+
+    Raises:
+        RequestError: they have not.
+    """
+    shape = (1, experiment.num_samples)
+    mine = model.front_end.compute_output_shape(shape)[1:]
+    wanted = _build_target_layer(experiment).compute_output_shape(shape)[1:]
+    if mine != wanted:
+        raise RequestError(
+            f"recipe.spectrogram_forcing.target: has {wanted[0]} frames of {wanted[1]} bands, and "
+            f"front_end {experiment.front_end.name} makes {mine[0]} of {mine[1]}; bring hop, "
+            "num_frames and bands together"
+        )
+
+
+def _build_target_layer(experiment: Experiment) -> keras.layers.Layer:
+    forcing = experiment.recipe.spectrogram_forcing
+    if forcing is None:
+        raise ValueError("the recipe has no spectrogram_forcing")
+    return build_front_end(forcing.target, experiment.audio.sample_rate_hz)
+
+
+def _build_target(experiment: Experiment) -> Target:
+    layer = _build_target_layer(experiment)
+    return lambda waveform, num_samples: tf.stop_gradient(layer(waveform, num_samples))
+
+
+def _sum_over_devices(strategy: tf.distribute.Strategy, sums: Any) -> dict[str, tf.Tensor]:
+    return {
+        key: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+        for key, value in sums.items()
+    }
