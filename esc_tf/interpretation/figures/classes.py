@@ -26,7 +26,7 @@ SIGNIFICANT_P = 0.05
 _MOST_CLASSES = 12
 _FEATURES_A_CLASS = 8
 _NUM_COLUMNS = 4
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+_MARKERS = ("o", "s", "^", "D", "P", "v", "X", "*", "<", "h")
 _FEWEST_CLIPS = 5
 _PERPLEXITY = 30.0
 
@@ -94,7 +94,9 @@ def draw_discriminative_features(view: LayerView, path: Path) -> Path | None:
             if place + num_columns >= len(classes):
                 axes.set_xlabel("effect")
                 axes.tick_params(labelbottom=True)
-        figure.supylabel("feature · middle of its pattern", fontsize=9)
+        figure.supylabel(
+            "feature · middle of its pattern by NMF, where that is not empty", fontsize=9
+        )
         figure.legend(handles=_explain_bars(), loc="outside lower center", ncols=2)
 
     return write_png(paint, path, width_in=2.8 * num_columns + 0.4, height_in=2.1 * num_rows + 1.3)

@@ -60,26 +60,38 @@ class LayerView:
 
     @cached_property
     def by_share(self) -> list[int]:
-        """Features that make something of the spectrograms, those that make most of them first."""
-        first = next(iter(self.filters.values()))
-        parts = self.pooled.mean(axis=0) * first.sum(axis=0, dtype=np.float64)
-        return [int(k) for k in np.argsort(-parts, kind="stable") if parts[k] > 0]
+        """Features that make something of the spectrograms, those that make most of them first.
+
+        What they make is a share of the whole, a mean over the methods.
+        """
+        loudness = self.pooled.mean(axis=0)
+        total = np.zeros(self.num_features)
+        for filters in self.filters.values():
+            parts = loudness * filters.sum(axis=0, dtype=np.float64)
+            total += parts / (parts.sum() or 1.0)
+        return [int(k) for k in np.argsort(-total, kind="stable") if total[k] > 0]
 
     @cached_property
     def centres(self) -> np.ndarray:
-        """Mean bin of each feature's pattern, weighted by it, ``(K,)``; NaN of empty patterns."""
+        """Mean bin of each feature's pattern, weighted by it, ``(K,)``; NaN of empty patterns.
+
+        NMF leaves the patterns of many features empty where others say the same.
+        """
         first = next(iter(self.filters.values())).astype(np.float64)
         weight = first.sum(axis=0)
         moment = np.arange(len(first)) @ first
         return np.divide(moment, weight, out=np.full_like(moment, np.nan), where=weight > 0)
 
     def choose_features(self, most: int) -> list[int]:
-        """The features that make most of the spectrograms, from low to high patterns."""
-        chosen = self.by_share[:most]
-        return sorted(chosen, key=lambda feature: float(self.centres[feature]))
+        """The features that make most of the spectrograms, from low to high patterns.
+
+        Those whose pattern is empty come last.
+        """
+        places = np.nan_to_num(self.centres, nan=np.inf)
+        return sorted(self.by_share[:most], key=lambda feature: float(places[feature]))
 
     def name_feature(self, feature: int) -> str:
-        """Number and frequency of the middle of its pattern, ``17 · 1.2 kHz``."""
+        """Number and, of a pattern that is not empty, its middle: ``17 · 1.2 kHz``."""
         centre = self.centres[feature]
         if not np.isfinite(centre):
             return f"{feature}"

@@ -34,14 +34,15 @@ def draw_transfer_functions(view: LayerView, path: Path) -> Path | None:
     features = view.choose_features(view.num_features)
     if not features:
         return None
+    num_empty = int(np.isnan(view.centres[features]).sum())
     marked = choose_evenly(view.choose_features(2 * _NUM_LINES), _NUM_LINES)
     frequencies_hz = view.reading.frequencies_hz
 
     def paint(figure: Figure) -> None:
         set_title(
             figure,
-            f"{view.layer}: patterns W of the {len(features)} features that fire, "
-            "each over its own largest value",
+            f"{view.layer}: patterns W of the {len(features)} features that fire, each over its "
+            f"own largest value; by NMF {num_empty} are empty, at the right",
         )
         grid = figure.subplots(2, len(view.filters), sharey="row", height_ratios=[1.5, 1])
         grid = grid.reshape(2, len(view.filters))
@@ -174,6 +175,7 @@ def draw_training(view: LayerView, method: str, path: Path) -> Path | None:
         loss: Axes = np.ravel(panels)[0]
         loss.plot(np.arange(1, len(history.losses) + 1), history.losses, color=INK)
         loss.set_yscale("log")
+        loss.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
         loss.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         loss.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         loss.set(xlabel="epoch", ylabel="loss (its spectrogram\nhas a mean of 1)")

@@ -71,7 +71,7 @@ def draw_activations(view: LayerView, path: Path) -> Path | None:
                 labelled, [view.name_feature(features[index]) for index in labelled], fontsize=7.5
             )
             clip = view.reading.clips[row]
-            grid[place, 0].set_ylabel(f"{describe_clip(clip)}\n\nfeature · pattern's middle")
+            grid[place, 0].set_ylabel(f"{describe_clip(clip)}\n\nfeature · middle by NMF")
         for axes in grid[-1]:
             axes.set_xlabel("time (s)")
         bar = figure.colorbar(image, ax=grid, pad=0.01, aspect=30)
