@@ -17,7 +17,14 @@ from esc_tf import train
 from esc_tf.augment import build_batch_augment, build_feature_draw, build_waveform_augment
 from esc_tf.config import Experiment, build_experiment, load_experiment
 from esc_tf.config.loading import merge, read_config_file
-from esc_tf.data import DATA_SETS, CachedClip, build_pipeline, load_clips, split_clips
+from esc_tf.data import (
+    DATA_SETS,
+    CachedClip,
+    build_pipeline,
+    cut_split,
+    load_clips,
+    split_clips,
+)
 from esc_tf.frontends.factory import FRONT_ENDS
 from esc_tf.models.factory import MODELS
 from esc_tf.tasks.classifier import build_classifier
@@ -25,6 +32,7 @@ from esc_tf.training.distillation import prepare_distillation
 from esc_tf.training.embedding_match import build_embedding_match
 from esc_tf.training.fine_tuning import find_source, prepare_fine_tuning
 from esc_tf.training.optimizers import build_optimizer
+from esc_tf.training.phases import check_phases, plan_phases
 from esc_tf.training.supervised import build_train_step
 from esc_tf.training.teacher_file import write_teacher_file
 from tests.config.base import SHORTEST
@@ -66,6 +74,10 @@ def test_every_file_is_tested() -> None:
         "student_esc10_plain",
         "student_esc10_inherited",
         "mobilenet_student_esc10",
+        "piczak_net_esc10",
+        "icebreaker_heurinet_esc10",
+        "icebreaker_mstnet_esc10",
+        "icebreaker_mel_init_esc10",
     }
 
 
@@ -248,6 +260,8 @@ def make_narrow(experiment: Experiment) -> list[str]:
     """Overrides that make its network the smallest of its kind."""
     if experiment.model.name == "mobilenet_v3":
         narrow = ["model.width=0.1"]
+    elif experiment.model.name == "piczak_net":
+        narrow = ["model.filters=4", "model.dense_units=8"]
     else:
         narrow = [f"model.block_filters={[4] * len(experiment.model.block_filters)}"]
     return [*narrow, f"model.head.hidden_units={[8] * len(experiment.model.head.hidden_units)}"]
@@ -293,6 +307,7 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
     data, augment = experiment.data, experiment.augment
     data_set, clips, _ = load_clips(data, experiment.audio, experiment.seed)
     split = split_clips(clips, data.test_fold, data.validation, experiment.seed, data.on_leak)
+    split = cut_split(split, experiment.audio)
     names = data_set.label_names
     experiment = write_answers(experiment, split.train, names, tmp_path / "answers.npz")
     distillation = prepare_distillation(experiment, split, names)
@@ -332,3 +347,16 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
     assert all(np.isfinite(value).all() for value in after)
     moved = [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
     assert moved[0] and moved[-1]  # from the first convolution to the last bias
+
+
+@pytest.mark.parametrize("name", ["heurinet", "mstnet", "mel_init"])
+def test_the_phases_of_an_icebreaker_fit_their_networks(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
+    path = CONFIGS / "experiment" / f"icebreaker_{name}_esc10.yaml"
+    whole = load_experiment(path)
+    overrides = [*mock_data(whole, folder, tmp_path), *make_narrow(whole)]
+    experiment = load_experiment(path, overrides)
+    plans = plan_phases(experiment, tmp_path / "run")
+    assert len(check_phases(experiment, plans)) == 10
+    assert not (tmp_path / "run").exists()
