@@ -126,13 +126,15 @@ def _add_spectrogram_arguments(group: argparse._ArgumentGroup) -> None:
         "--pooling",
         default="mean",
         metavar="RULE",
-        help="of feature maps over frequency: mean, max, or bands, which keeps each (mean)",
+        help="of feature maps over frequency: mean, max, or bands, which keeps each as feature "
+        "channel x bands + band (mean)",
     )
     group.add_argument(
         "--negative",
         default="refuse",
         metavar="RULE",
-        help="negative activations: refuse, rectify (0), or split, two features each (refuse)",
+        help="negative activations: refuse, rectify (0), or split, all positive parts as features "
+        "and behind them all negative ones (refuse)",
     )
 
 
