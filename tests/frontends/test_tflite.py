@@ -71,12 +71,6 @@ class TFLiteTest(tf.test.TestCase, parameterized.TestCase):
         found = interpreter.get_signature_runner()(features=features)["features"]
         exact = features.astype(np.float64)
         exact = (exact - exact.mean()) / (exact.std() + 1e-6)
-        print(
-            "ERR",
-            np.linalg.norm(found - exact) / np.linalg.norm(exact),
-            (found / exact)[np.abs(exact) > 0.5].min(),
-            (found / exact)[np.abs(exact) > 0.5].max(),
-        )
         self.assertLess(np.linalg.norm(found - exact) / np.linalg.norm(exact), 2e-6)
 
 
