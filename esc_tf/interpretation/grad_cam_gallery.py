@@ -150,8 +150,9 @@ def _show_clip(
     )
     _shrink_colors(picture)
     arrays = {f"layer/{name}": values for name, values in maps.items()}
+    arrays = {"class_ids": np.array(class_ids), "features": features[0], **arrays}
     with (folder / "maps" / f"{file_name}.npz").open("wb") as file:
-        np.savez_compressed(file, class_ids=class_ids, features=features[0], **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     facts = {
         "id": record.clip_id,
@@ -273,7 +274,8 @@ def _build_page(gallery: Gallery, cards: Sequence[Html]) -> str:
             text += f"Shown are {len(wrong)}, those on which the model was most certain first. "
         text += "Each is shown for the predicted class, then for the true one."
     else:
-        text = f"None: all {total} clips were classified rightly."
+        all_of_them = "the only clip was" if total == 1 else f"all {total} clips were"
+        text = f"None: {all_of_them} classified rightly."
     sections = [Section("mistakes", "Misclassified clips", join([paragraph(text), _stack(wrong)]))]
     if right:
         text = f"{len(right)} of {total - len(errors)}, each for its class."

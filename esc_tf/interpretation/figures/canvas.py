@@ -87,7 +87,7 @@ def set_title(figure: Figure, text: str) -> None:
 
 
 def label_bands(
-    axes: Axes, frequencies_hz: Sequence[float], *, along: str = "y", name: bool = True
+    axes: Axes, frequencies_hz: Sequence[float] | np.ndarray, *, along: str = "y", name: bool = True
 ) -> None:
     """Label an axis that counts mel bands with their frequencies.
 
@@ -109,7 +109,10 @@ def label_bands(
 
 
 def show_over_time(
-    axes: Axes, values: np.ndarray, frame_times_s: Sequence[float], **options: Any
+    axes: Axes,
+    values: np.ndarray,
+    frame_times_s: Sequence[float] | np.ndarray,
+    **options: Any,
 ) -> Any:
     """Draw an array ``(rows, frames)`` with time to the right and row 0 at the bottom.
 

@@ -46,8 +46,8 @@ def draw_overlays(
     overlays: Sequence[Overlay],
     path: Path,
     *,
-    frame_times_s: Sequence[float],
-    frequencies_hz: Sequence[float] | None,
+    frame_times_s: Sequence[float] | np.ndarray,
+    frequencies_hz: Sequence[float] | np.ndarray | None,
     title: str,
 ) -> Path:
     """Draw the input alone, and every map over it.

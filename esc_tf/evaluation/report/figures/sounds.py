@@ -65,7 +65,9 @@ def draw_spectrogram(
     return draw_svg(paint, key=key, **_SIZE_IN)
 
 
-def choose_frequency_ticks(centres_hz: Sequence[float]) -> tuple[list[int], list[str]]:
+def choose_frequency_ticks(
+    centres_hz: Sequence[float] | np.ndarray,
+) -> tuple[list[int], list[str]]:
     """Bands to be labelled with their frequency, and the labels.
 
     Args:
