@@ -58,7 +58,7 @@ def judge_layer(rows: Sequence[ScoreRow]) -> Verdict:
     way = chance - floor.fit.error
     share = (chance - error) / way if way > 0 else None
     told = " and ".join(
-        f"{row.fit.error:.3f} ± {row.error_std or 0.0:.3f} with those {CONTROLS[name]}"
+        f"{row.fit.error:.3f} ± {row.error_std or 0.0:.1g} with those {CONTROLS[name]}"
         for name, row in controls.items()
     )
     verb = "explains" if is_better else "does not explain"
@@ -78,7 +78,7 @@ def judge_layer(rows: Sequence[ScoreRow]) -> Verdict:
         if row.method not in (NMF, PLAIN_NMF) and row.fit.error >= chance
     ]
     if weak:
-        sentence += f"; no better than chance: {', '.join(weak)}"
+        sentence += f"; no better than NMF with shuffled activations: {', '.join(weak)}"
     return Verdict(
         error,
         {name: row.fit.error for name, row in controls.items()},

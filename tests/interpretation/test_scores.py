@@ -155,7 +155,11 @@ def test_a_layer_is_judged_by_the_spread_of_the_shuffles() -> None:
     }  # fmt: skip
     strict = [make_row("mel_basis", "none", 0.7), make_row("linear", "none", 0.6)]
     told = judge_layer([make_row("nmf", "none", 0.5), *strict, narrow, clips, floor]).sentence
-    assert told == better.sentence[:-1] + "; no better than chance: mel_basis (0.700)."
+    assert (
+        told
+        == better.sentence[:-1]
+        + "; no better than NMF with shuffled activations: mel_basis (0.700)."
+    )
     # The same error among shuffles that spread more tells nothing, nor does one above a shuffle.
     wide = make_row("nmf", "shuffled_time", 0.51, 0.60, 0.69)
     assert not judge_layer([make_row("nmf", "none", 0.5), wide, clips, floor]).is_better
