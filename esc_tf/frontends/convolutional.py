@@ -46,6 +46,7 @@ class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
         super().__init__(name=name, trainable=trainable, dtype="float32")
         self.sample_rate_hz = int(sample_rate_hz)
         self._settings = check_settings(self.settings_class, settings)
+        self.built = True  # a subclass makes its weights at once
 
     @property
     def settings(self) -> SettingsType:

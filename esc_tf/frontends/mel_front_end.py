@@ -57,6 +57,7 @@ class MelFrontEnd(keras.layers.Layer, Generic[SettingsType]):
         self.sample_rate_hz = int(sample_rate_hz)
         self._settings = check_settings(self.settings_class, settings)
         _check_against_rate(self._settings, self.sample_rate_hz)
+        self.built = True  # a subclass makes its weights at once, if it has any
 
     @property
     def settings(self) -> SettingsType:

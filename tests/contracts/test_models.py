@@ -28,7 +28,9 @@ LABEL_NAMES = [f"class_{index}" for index in range(50)]
 
 # Small enough for two cores; a model that needs features of its own size names its front end here.
 FRONT_END = {"name": "log_mel", "n_fft": 512, "hop_length": 250, "n_mels": 64}
-FRONT_ENDS: dict[str, dict] = {}
+FRONT_ENDS: dict[str, dict] = {
+    "piczak_net": {"name": "log_mel", "n_fft": 512, "hop_length": 400, "n_mels": 60},
+}
 
 
 def experiment_for(name: str, **sections) -> Experiment:
