@@ -136,12 +136,16 @@ def _section_at(
 ) -> type[BaseModel] | None:
     """The section class that the user's path names, following ``name`` where kinds differ."""
     section: type[BaseModel] | None = whole
+    named: list[type[BaseModel]] = []  # what a mapping from the user's own names holds
     here: Any = raw
     for key in path:
-        if section is None or key not in section.model_fields:
-            return None
+        candidates, named = named, []
+        if not candidates:
+            if section is None or key not in section.model_fields:
+                return None
+            annotation = section.model_fields[key].annotation
+            candidates, named = _sections_in(annotation), _sections_by_name(annotation)
         here = here.get(key) if isinstance(here, Mapping) else None
-        candidates = _sections_in(section.model_fields[key].annotation)
         name = here.get("name") if isinstance(here, Mapping) else None
         section = next((item for item in candidates if _answers_to(item, name)), None)
     return section
@@ -159,6 +163,14 @@ def _sections_in(annotation: Any) -> list[type[BaseModel]]:
         return [annotation]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
         return [item for part in typing.get_args(annotation) for item in _sections_in(part)]
+    return []
+
+
+def _sections_by_name(annotation: Any) -> list[type[BaseModel]]:
+    if typing.get_origin(annotation) is dict:
+        return _sections_in(typing.get_args(annotation)[1])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return [item for part in typing.get_args(annotation) for item in _sections_by_name(part)]
     return []
 
 
