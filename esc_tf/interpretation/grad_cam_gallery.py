@@ -34,6 +34,7 @@ from esc_tf.evaluation.report.page import render_page
 from esc_tf.evaluation.report.sections.mistakes import list_scores
 from esc_tf.files import new_folder
 from esc_tf.frontends.log_mel import LogMelSpectrogram
+from esc_tf.interpretation.figures.canvas import shorten
 from esc_tf.interpretation.figures.overlays import Overlay, describe_prediction, draw_overlays
 from esc_tf.interpretation.grad_cam import GradCam
 from esc_tf.tasks.classifier import Classifier
@@ -133,12 +134,14 @@ def _show_clip(
 
     line = describe_prediction(names[true_id], names[predicted_id], float(scores[predicted_id]))
     overlays = [
-        Overlay(
-            f"{layer.name}, for {names[class_id]}",
-            gallery.grad_cam.spread(layer, maps[layer.name][place]),
-        )
+        [
+            Overlay(
+                f"{shorten(layer.name, 34)}\nfor {shorten(names[class_id], 30)}",
+                gallery.grad_cam.spread(layer, maps[layer.name][place]),
+            )
+            for layer in gallery.grad_cam.layers
+        ]
         for place, class_id in enumerate(class_ids)
-        for layer in gallery.grad_cam.layers
     ]
     picture = draw_overlays(
         features[0, :, :, 0],
@@ -185,7 +188,7 @@ def _show_clip(
             src=encode_audio(heard, rate_hz),
             aria_label=f"{record.clip_id}, true class {names[true_id]}",
         ),
-        list_scores(scores, names, true_id),
+        element("div", list_scores(scores, names, true_id), style="max-width:26rem"),
         element("p", f"fold {record.fold}, {len(heard) / rate_hz:.1f} s as the model hears it"),
         id=f"clip-{row}",
     )

@@ -207,13 +207,15 @@ def test_an_overlay_lies_over_the_input(painted: list[Figure]) -> None:
     bright[3, 7] = 5.0
     overlays.draw_overlays(
         features,
-        [overlays.Overlay("conv, for dog", bright), overlays.Overlay("none", 0 * bright)],
+        [[overlays.Overlay("conv, for dog", bright)], [overlays.Overlay("none", 0 * bright)]],
         NOWHERE,
         frame_times_s=np.arange(FRAMES) / 10,
         frequencies_hz=None,
         title="clip",
     )
-    plain, lit, empty = painted[0].axes[:3]
+    # A class a row, the input alone at the top left.
+    plain, lit, nothing, empty = painted[0].axes[:4]
+    assert not nothing.images and not nothing.axison
     assert len(plain.images) == 1 and len(empty.images) == 1 and len(lit.images) == 2
     assert [text.get_text() for text in empty.texts] == ["nothing speaks for it"]
     shown = np.asarray(lit.images[1].get_array())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +24,7 @@ from esc_tf.interpretation.figures.canvas import (
 )
 
 _MOST_COLUMNS = 4
-_PANEL_WIDTH_IN, _PANEL_HEIGHT_IN, _REST_IN = 2.75, 1.75, 0.55
+_PANEL_WIDTH_IN, _PANEL_HEIGHT_IN, _REST_IN = 2.75, 1.9, 0.55
 # Opaque enough to be seen on black, and not so much that the sound below is lost.
 _STRONGEST = 0.8
 
@@ -41,9 +42,12 @@ class Overlay:
     values: np.ndarray
 
 
+_INPUT = Overlay("the network's input", np.zeros((0, 0)))
+
+
 def draw_overlays(
     features: np.ndarray,
-    overlays: Sequence[Overlay],
+    overlays: Sequence[Sequence[Overlay]],
     path: Path,
     *,
     frame_times_s: Sequence[float] | np.ndarray,
@@ -56,45 +60,37 @@ def draw_overlays(
 
     Args:
         features: ``(time, frequency)``.
-        overlays: in order.
+        overlays: in groups, e.g. of one class each; a group is a row where it fits into one.
         path: the PNG file.
         frame_times_s: centre of each frame of the input.
         frequencies_hz: centre of each of its bands; None: they are numbered.
         title: of the whole.
     """
-    num_panels = 1 + len(overlays)
-    # Few enough columns that the last row is not almost empty.
-    num_rows = -(-num_panels // _MOST_COLUMNS)
-    num_columns = -(-num_panels // num_rows)
+    panels, num_columns = _arrange(overlays)
+    num_rows = len(panels) // num_columns
     lowest, highest = np.percentile(features, [2.0, 99.8])
     colors = ListedColormap([to_rgba(VERMILION, alpha) for alpha in np.linspace(0, _STRONGEST, 64)])
 
     def paint(figure: Figure) -> None:
         set_title(figure, title)
         grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
-        panels: list[Axes] = list(grid.flat)
-        for index, axes in enumerate(panels):
-            if index >= num_panels:
+        for place, (axes, overlay) in enumerate(zip(grid.flat, panels, strict=True)):
+            if overlay is None:
                 axes.set_axis_off()
                 continue
             show_over_time(axes, features.T, frame_times_s, cmap="Greys", vmin=lowest, vmax=highest)
-            overlay = overlays[index - 1] if index else None
-            axes.set_title("the network's input" if overlay is None else overlay.title)
-            if overlay is not None:
-                largest = float(overlay.values.max())
-                if largest > 0:
-                    shares = overlay.values.T / largest
-                    show_over_time(axes, shares, frame_times_s, cmap=colors, vmin=0.0, vmax=1.0)
-                else:
-                    axes.text(
-                        0.5, 0.5, "nothing speaks for it", transform=axes.transAxes, ha="center",
-                        bbox={"facecolor": "white", "edgecolor": MUTED, "pad": 3.0},
-                    )  # fmt: skip
+            axes.set_title(overlay.title)
+            if overlay is not _INPUT:
+                _lay_over(axes, overlay.values, frame_times_s, colors)
+            # Where no other picture stands to the left, or below.
+            is_first = place % num_columns == 0 or panels[place - 1] is None
+            below = panels[place + num_columns :: num_columns]
             if frequencies_hz is not None:
-                label_bands(axes, frequencies_hz, name=index % num_columns == 0)
-            elif index % num_columns == 0:
+                label_bands(axes, frequencies_hz, name=is_first)
+            elif is_first:
                 axes.set_ylabel("band")
-            if index + num_columns >= num_panels:
+            axes.tick_params(labelleft=is_first)
+            if all(panel is None for panel in below):
                 axes.set_xlabel("time (s)")
                 axes.tick_params(labelbottom=True)
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0.0, 1.0), colors)
@@ -111,6 +107,33 @@ def draw_overlays(
         width_in=_PANEL_WIDTH_IN * num_columns + 0.9,
         height_in=_PANEL_HEIGHT_IN * num_rows + _REST_IN,
     )
+
+
+def _arrange(groups: Sequence[Sequence[Overlay]]) -> tuple[list[Overlay | None], int]:
+    """Panels row by row, None for an empty place, and the number of columns."""
+    most = max((len(group) for group in groups), default=0)
+    if most < _MOST_COLUMNS:
+        rows: list[Overlay | None] = []
+        for place, group in enumerate(groups or [[]]):
+            rows += [None if place else _INPUT, *group, *[None] * (most - len(group))]
+        return rows, 1 + most
+    panels: list[Overlay | None] = [_INPUT, *(overlay for group in groups for overlay in group)]
+    # Few enough columns that the last row is not almost empty.
+    num_columns = -(-len(panels) // -(-len(panels) // _MOST_COLUMNS))
+    return panels + [None] * (-len(panels) % num_columns), num_columns
+
+
+def _lay_over(
+    axes: Axes, values: np.ndarray, frame_times_s: Sequence[float] | np.ndarray, colors: Any
+) -> None:
+    largest = float(values.max())
+    if largest > 0:
+        show_over_time(axes, values.T / largest, frame_times_s, cmap=colors, vmin=0.0, vmax=1.0)
+        return
+    axes.text(
+        0.5, 0.5, "nothing speaks for it", transform=axes.transAxes, ha="center",
+        bbox={"facecolor": "white", "edgecolor": MUTED, "pad": 3.0},
+    )  # fmt: skip
 
 
 def describe_prediction(true: str, predicted: str, probability: float) -> str:
