@@ -236,15 +236,15 @@ class LayerFit:
             max_iterations=self._settings.max_iterations,
             seed=self._settings.seed,
         )
-        whole = np.zeros((len(self._spectrograms), rank, self._frames.num_frames), np.float32)
+        whole = np.zeros((rank, len(self._spectrograms), self._frames.num_frames), np.float32)
         if self._frames.is_all:
-            parts = found.activations.reshape(rank, len(self._frames.rows), -1)
-            whole[self._frames.rows] = parts.transpose(1, 0, 2)
+            whole[:, self._frames.rows] = found.activations.reshape(
+                rank, len(self._frames.rows), -1
+            )
         else:
             for row in self._frames.rows:
-                whole[row] = self._project(found.patterns, self._spectrograms[row])
-        flat = whole.transpose(1, 0, 2).reshape(rank, -1)
-        writer.write_plain_nmf(self._layer, found.patterns, flat)
+                whole[:, row] = self._project(found.patterns, self._spectrograms[row])
+        writer.write_plain_nmf(self._layer, found.patterns, whole.reshape(rank, -1))
         return self._score(PLAIN_NMF, NO_CONTROL, found.patterns, found.activations)
 
     def _project(self, patterns: np.ndarray, spectrogram: np.ndarray) -> np.ndarray:
