@@ -1,1 +1,1 @@
-"""Interpretation of hidden layers. Reads models; nothing imports it. Not built yet."""
+"""Interpretation of hidden layers. Reads models; commands alone import it."""
