@@ -77,7 +77,7 @@ def convert_tflite(
         _convert(
             lambda waveform: {FEATURES: front_end(waveform)},
             tf.TensorSpec([1, graphs.num_samples], tf.float32, WAVEFORM),
-            front_end.weights,
+            [weight.value for weight in front_end.weights],
         ),
         _convert_network(graphs, [_LOGITS, *(name for name in extras if name != FEATURES)], finish),
         _convert(
