@@ -85,7 +85,7 @@ def write_explorer(
         ``path``.
 
     Raises:
-        RequestError: a file of the reading is missing or damaged, or it has no clip with sound.
+        RequestError: a file of the reading is missing or damaged.
         OSError: the page cannot be written.
     """
     rows = order_clips(reading.clips, max_clips_per_class) or [0]

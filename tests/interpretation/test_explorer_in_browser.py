@@ -344,6 +344,22 @@ def test_a_clip_without_its_sound_is_shown(browser: Page, tmp_path: Path) -> Non
     assert browser.complaints == []
 
 
+def test_nothing_but_silence(browser: Page, tmp_path: Path) -> None:
+    write_reading_with_sounds(tmp_path)
+    facts = json.loads((tmp_path / "reading/reading.json").read_text())
+    for clip in facts["clips"]:
+        clip["is_silent"] = True
+        soundfile.write(clip["path"], np.zeros(6000), RATE_HZ)
+    (tmp_path / "reading/reading.json").write_text(json.dumps(facts))
+    for path in (tmp_path / "reading").rglob("*.npy"):
+        np.load(path, mmap_mode="r+")[:] = 0.0
+    path = write_explorer(Reading.open(tmp_path / "reading"), tmp_path / "index.html")
+    open_explorer(browser, path)
+    assert read_text(browser, "whole-facts") == "The spectrogram is 0 everywhere."
+    assert read_text(browser, "sound-facts") == "Feature 0: silent. Everything else: silent."
+    assert browser.complaints == []
+
+
 def page_hides(page: Page, name: str) -> bool:
     return page.run(f"document.getElementById('{name}').hidden")
 

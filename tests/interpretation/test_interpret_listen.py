@@ -130,6 +130,12 @@ def test_wrong_requests(planted, tmp_path, capsys, monkeypatch, change, message)
     assert (tmp_path / "there.wav").read_bytes() == b"mine"
 
 
+def test_a_folder_that_is_no_reading(tmp_path: Path, capsys) -> None:
+    assert main(["listen", str(tmp_path), *CHOICE, "--all", "--out", str(tmp_path / "all")]) == 2
+    assert "name a folder that `python -m esc_tf.interpret nmf` wrote" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_as_a_program(tmp_path: Path) -> None:
     """A reading whose audio has gone, told by a real process in one line."""
     write_reading_with_sounds(tmp_path)
