@@ -325,7 +325,7 @@ def test_an_experiment_takes_a_step(path: Path, folder: Path, tmp_path: Path) ->
     keras.utils.set_random_seed(experiment.seed)
     model = build_classifier(experiment, data_set.label_names)
     tuned = experiment.recipe.fine_tuning
-    tuning = prepare_fine_tuning(model, tuned, None if tuned is None else find_source(tuned))
+    tuning = prepare_fine_tuning(model, tuned, None if tuned is None else find_source(tuned.source))
     match = build_embedding_match(model, distillation.embedding_units)
     left_behind = [] if match is None else match.variables
     precision, factors = experiment.distribution.precision, tuning.rate_factors

@@ -157,7 +157,7 @@ def _phase_contradictions(experiment: Experiment) -> Iterator[str]:
         if getattr(recipe, option) is not None:
             yield f"recipe.{option}: does not go with recipe.phases; set it to null"
     first = next(iter(phases))
-    if phases[first].trained is not None and recipe.fine_tuning is None:
+    if phases[first].trained is not None and not getattr(recipe.fine_tuning, "source", None):
         yield (
             f"recipe.phases.{first}.trained: is the first phase, whose frozen layers would be "
             "random ones; train everything, or set recipe.fine_tuning.source"

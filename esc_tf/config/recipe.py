@@ -12,6 +12,7 @@ from esc_tf.config.section import Section
 LearningRate = Annotated[float, Field(gt=0.0)]
 Epochs = Annotated[int, Field(ge=1)]
 LayerPattern = Annotated[str, Field(min_length=1)]
+LayerRates = dict[LayerPattern, Annotated[float, Field(gt=0.0, le=1000.0)]]
 PhaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Monitor = Literal[
     "validation_loss",
@@ -122,9 +123,10 @@ ScheduleConfig = Annotated[
 
 
 class FineTuningConfig(Section):
-    """Training that begins with the weights of a model there is.
+    """Training that begins with the weights of a model there is, or whose layers differ in pace.
 
-    ``source`` is a ``.keras`` file or a finished run's directory. It must have this experiment's
+    ``source`` is a ``.keras`` file or a finished run's directory; null: all weights start at
+    random, and nothing but ``learning_rates`` applies. It must have this experiment's
     backbone and front end; all of its weights but those that depend on the classes are taken, and
     those as well where the label names are equal. With ``inherited`` it may be another network with
     another front end: the layers that a pattern matches must be there as they are here, but for
@@ -142,11 +144,11 @@ class FineTuningConfig(Section):
     too small for statistics of their own.
     """
 
-    source: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)] | None = None
     inherited: Annotated[list[LayerPattern], Field(min_length=1)] | None = None
     frozen: list[LayerPattern] = []
     trained: Annotated[list[LayerPattern], Field(min_length=1)] | None = None
-    learning_rates: dict[LayerPattern, Annotated[float, Field(gt=0.0, le=1000.0)]] = {}
+    learning_rates: LayerRates = {}
     freeze_batch_norm: bool = False
 
     @model_validator(mode="after")
@@ -156,6 +158,9 @@ class FineTuningConfig(Section):
             raise ValueError(
                 f"learning_rates and frozen both hold '{both[0]}'; frozen layers learn nothing"
             )
+        for option in ("inherited", "frozen", "trained", "freeze_batch_norm"):
+            if self.source is None and getattr(self, option):
+                raise ValueError(f"{option} needs a source; random weights would never learn")
         if self.frozen and self.trained is not None:
             raise ValueError("frozen and trained exclude each other; say one of them")
         return self
@@ -217,12 +222,13 @@ class PhaseConfig(Section):
     """One phase of a training in phases; what is null is the recipe's.
 
     ``front_end`` stands in the place of the experiment's in this phase. ``trained``: patterns as in
-    ``fine_tuning``; null: everything. ``spectrogram_forcing``: the front end alone learns, and
-    ``validation_loss`` says which weights are best.
+    ``fine_tuning``; null: everything; ``learning_rates`` as there. ``spectrogram_forcing``: the
+    front end alone learns, and ``validation_loss`` says which weights are best.
     """
 
     front_end: FrontEndConfig | None = None
     trained: Annotated[list[LayerPattern], Field(min_length=1)] | None = None
+    learning_rates: LayerRates = {}
     spectrogram_forcing: SpectrogramForcingConfig | None = None
     epochs: Epochs | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None

@@ -227,14 +227,14 @@ def train_experiment(
 def _find_source(experiment: Experiment, run: RunDirectory, resume: bool) -> Source | None:
     """What the weights come from; None: from nothing, or from a checkpoint of this run."""
     config = experiment.recipe.fine_tuning
-    if config is None:
+    if config is None or config.source is None:
         return None
     if not resume:
-        return find_source(config)
+        return find_source(config.source)
     if run.checkpoint_path.is_dir() and find_checkpoints(run.checkpoint_path):
         return None
     facts = run.read_resolved()[1]
-    return find_source(config, facts.get("fine_tuning", {}).get("sha256"))
+    return find_source(config.source, facts.get("fine_tuning", {}).get("sha256"))
 
 
 def _find_teacher(

@@ -52,22 +52,22 @@ class FineTuning:
     lines: list[str] = field(default_factory=list)
 
 
-def find_source(config: FineTuningConfig, known_digest: str | None = None) -> Source:
+def find_source(source: str, known_digest: str | None = None) -> Source:
     """Find the source's file.
 
     Args:
-        config: names it.
+        source: ``recipe.fine_tuning.source``.
         known_digest: what it was when the run began; None: the run begins now.
 
     Raises:
         RequestError: there is no such file, or it has changed since the run began.
     """
-    path = Path(config.source).expanduser()
+    path = Path(source).expanduser()
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
         missing = f"holds no {MODEL_FILE}" if path.is_dir() else "no such file"
         raise RequestError(
-            f"{_KEY}.source: {config.source}: {missing}; name a .keras file (python -m "
+            f"{_KEY}.source: {source}: {missing}; name a .keras file (python -m "
             "esc_tf.checkpoints convert makes one) or a finished run's directory"
         )
     digest = _digest(file)
@@ -77,7 +77,7 @@ def find_source(config: FineTuningConfig, known_digest: str | None = None) -> So
             f"then {known_digest}), and there is no checkpoint yet; bring the first file back or "
             "start a new run"
         )
-    return Source(config.source, file, digest)
+    return Source(source, file, digest)
 
 
 def _digest(path: Path) -> str:

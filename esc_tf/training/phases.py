@@ -73,9 +73,13 @@ def plan_phases(experiment: Experiment, folder: Path) -> list[PhasePlan]:
                 # Another front end begins afresh; all that lies behind it goes on.
                 inherited=None if same else ["*"],
                 trained=phase.trained,
+                learning_rates=phase.learning_rates,
             )
-        elif fine_tuning is not None and phase.trained is not None:
-            fine_tuning = fine_tuning.model_copy(update={"frozen": [], "trained": phase.trained})
+        elif phase.trained is not None or phase.learning_rates:
+            first: dict[str, Any] = {"learning_rates": phase.learning_rates}
+            if phase.trained is not None:
+                first.update(frozen=[], trained=phase.trained)
+            fine_tuning = (fine_tuning or FineTuningConfig()).model_copy(update=first)
         plans.append(
             PhasePlan(
                 name,
@@ -176,8 +180,9 @@ def check_phases(experiment: Experiment, plans: list[PhasePlan]) -> tuple[str, .
             "TF_CONFIG is set, but the phases of a training run on one machine; unset it, or train "
             "each phase by itself with recipe.fine_tuning"
         )
-    if experiment.recipe.fine_tuning is not None:
-        find_source(experiment.recipe.fine_tuning)
+    fine_tuning = experiment.recipe.fine_tuning
+    if fine_tuning is not None and fine_tuning.source is not None:
+        find_source(fine_tuning.source)
     data_set, clips, _ = load_clips(experiment.data, experiment.audio, experiment.seed)
     cut_split(split_experiment(experiment, clips), experiment.audio)
     for plan in plans:

@@ -65,7 +65,7 @@ class FineTuningTestCase(tf.test.TestCase, parameterized.TestCase):
 
     def prepare(self, model: Classifier, source: str | None, **options: Any) -> FineTuning:
         config = FineTuningConfig(source=source or "none.keras", **options)
-        return prepare_fine_tuning(model, config, find_source(config) if source else None)
+        return prepare_fine_tuning(model, config, find_source(config.source) if source else None)
 
 
 class WeightsTest(FineTuningTestCase):
@@ -168,7 +168,7 @@ class WeightsTest(FineTuningTestCase):
             (self.folder, "holds no model.keras"),
         ):
             with self.assertRaisesRegex(RequestError, words):
-                find_source(FineTuningConfig(source=str(source)))
+                find_source(str(source))
         (self.folder / "text.keras").write_text("text")
         with self.assertRaisesRegex(CheckpointError, "damaged or not a .keras file"):
             self.prepare(build(), str(self.folder / "text.keras"))
