@@ -197,20 +197,25 @@ def measure_pipeline(arguments: argparse.Namespace, folder: Path) -> dict[str, A
 
 def describe_machine(threads: int) -> dict[str, Any]:
     """Processor, threads, load and versions: what the numbers depend on."""
+    versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "torch")}
+    return {
+        "processor": describe_processor(),
+        "cores": count_cores(),
+        "threads": threads,
+        "load_average": [round(value, 2) for value in os.getloadavg()],
+        **versions,
+    }
+
+
+def describe_processor() -> str:
+    """The processor's name, as far as the system tells it."""
     model = platform.processor() or platform.machine()
     cpu_info = Path("/proc/cpuinfo")
     if cpu_info.exists():
         lines = cpu_info.read_text(encoding="utf-8", errors="replace").splitlines()
         names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
         model = next(names, model)
-    versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "torch")}
-    return {
-        "processor": model,
-        "cores": count_cores(),
-        "threads": threads,
-        "load_average": [round(value, 2) for value in os.getloadavg()],
-        **versions,
-    }
+    return model
 
 
 def count_cores() -> int:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
 
 from esc_tf.config import build_experiment
+from esc_tf.config.loading import read_config_file
 from esc_tf.evaluation.complexity import measure_classifier, measure_complexity
 from esc_tf.tasks import Classifier, build_classifier
 from tests.tiny import TINY, tiny_experiment
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 class PublishedNetworkTest(tf.test.TestCase):
@@ -123,6 +128,40 @@ class AnyLengthTest(tf.test.TestCase):
         model["head"] = {"kind": "attention", "num_heads": 2}
         head = self.measure(model)["parts"][-1]
         self.assertEqual(head["multiply_adds"], 32 * 96 * 527 * 4)
+
+
+class LearnedFrontEndTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(
+        # 2,084 x 155 x 80 and 170 x 15 x 80 x 60 products
+        ("heurinet", 84_540, 25_841_600 + 12_240_000),
+        # 41 x (1,024 x 512 + 3 x 512 x 256 + 3 x 256 x 60)
+        ("mstnet", 964_412, 41 * (524_288 + 393_216 + 46_080)),
+        # 42 frames of 513 complex bins and 60 bands, the last of which is cut off
+        ("mel_init_60", 1_081_404, 42 * (1_024 * 2 * 513 + 513 * 60)),
+        ("log_mel_60", None, None),
+    )
+    def test_is_a_part_of_its_own(
+        self, name: str, parameters: int | None, multiply_adds: int | None
+    ) -> None:
+        sections = read_config_file(CONFIGS / "front_end" / f"{name}.yaml")
+        experiment = build_experiment(
+            {
+                "name": "learned",
+                "data": {"name": "synthetic"},
+                "model": {"name": "piczak_net", "dense_units": 20},
+                **sections,
+            }
+        )
+        complexity = measure_complexity(experiment)
+        first = complexity["parts"][0]
+        if parameters is None:
+            self.assertEqual(first["name"], "block1")
+            return
+        self.assertEqual(first["name"], "front_end")
+        self.assertEqual(first["trainable_parameters"], parameters)
+        self.assertEqual(first["multiply_adds"], multiply_adds)
+        network = sum(part["trainable_parameters"] for part in complexity["parts"][1:])
+        self.assertEqual(complexity["trainable_parameters"], parameters + network)
 
 
 class SmallNetworkTest(tf.test.TestCase):
