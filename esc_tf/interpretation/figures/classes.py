@@ -23,7 +23,7 @@ from esc_tf.interpretation.figures.canvas import (
 from esc_tf.interpretation.figures.layer_view import LayerView
 
 SIGNIFICANT_P = 0.05
-_MOST_CLASSES = 12
+_MOST_CLASSES = 60
 _FEATURES_A_CLASS = 8
 _NUM_COLUMNS = 4
 _MARKERS = ("o", "s", "^", "D", "P", "v", "X", "*", "<", "h")
