@@ -174,11 +174,12 @@ def _phase_contradictions(experiment: Experiment) -> Iterator[str]:
                 f"recipe.phases.{name}.spectrogram_forcing: front_end log_mel has nothing that "
                 "could learn; leave the phase out"
             )
-        if phase.trained is not None:
-            yield (
-                f"recipe.phases.{name}.trained: spectrogram_forcing trains the front end; leave "
-                "it out"
-            )
+        for option in ("trained", "learning_rates"):
+            if getattr(phase, option):
+                yield (
+                    f"recipe.phases.{name}.{option}: spectrogram_forcing trains the front end and "
+                    "nothing else; leave it out"
+                )
         target = phase.spectrogram_forcing.target
         yield from _nested_contradictions(
             f"recipe.phases.{name}.spectrogram_forcing.target",

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from esc_tf.config import Experiment
-from esc_tf.data import CachedClip, EpochPart, build_dataset
+from esc_tf.data import CachedClip, ClipPipeline, EpochPart, build_pipeline
 from esc_tf.evaluation.metrics import measure_balanced_accuracy
 from esc_tf.evaluation.predictions import Predictions, build_predict_step, predict_data_set
 from esc_tf.evaluation.voting import measure_clips
@@ -45,6 +45,8 @@ class Classification:
         self._model, self._ask_teacher, self._match = model, ask_teacher, match
         self._experiment, self._label_names, self._workers = experiment, label_names, workers
         self._step = build_predict_step(model, workers.strategy)
+        # One for each part, which an epoch does not trace again.
+        self._pipelines: dict[int, ClipPipeline] = {}
 
     @property
     def trained_variables(self) -> list[keras.Variable]:
@@ -89,12 +91,14 @@ class Classification:
         return measure_clips(self._predict(heard), heard, self._label_names)
 
     def _predict(self, heard: Sequence[CachedClip]) -> Predictions:
-        batches = build_dataset(
-            heard,
-            audio=self._experiment.audio,
-            num_classes=len(self._label_names),
-            batch_size=self._experiment.recipe.batch_size,
-            training=False,
-            part=EpochPart(worker=self._workers.index, num_workers=self._workers.count),
-        )
+        if id(heard) not in self._pipelines:
+            self._pipelines[id(heard)] = build_pipeline(
+                heard,
+                audio=self._experiment.audio,
+                num_classes=len(self._label_names),
+                batch_size=self._experiment.recipe.batch_size,
+                training=False,
+            )
+        part = EpochPart(worker=self._workers.index, num_workers=self._workers.count)
+        batches = self._pipelines[id(heard)].epoch(part=part)
         return predict_data_set(self._step, batches, self._workers)

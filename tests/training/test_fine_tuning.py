@@ -8,14 +8,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
 from esc_tf.config import build_experiment
 from esc_tf.config.loading import merge
 from esc_tf.config.recipe import FineTuningConfig
-from esc_tf.errors import CheckpointError, ConfigError, RequestError
+from esc_tf.errors import CheckpointError, RequestError
 from esc_tf.tasks.classifier import Classifier, build_classifier
 from esc_tf.training.fine_tuning import (
     FineTuning,
@@ -261,7 +260,7 @@ def test_the_section_is_checked_without_a_network() -> None:
     (problem,) = problems_with("recipe.fine_tuning={source: a.keras, freezed: [x]}")
     assert problem.startswith("recipe.fine_tuning.freezed: unknown key; did you mean 'frozen'?")
     (problem,) = problems_with("recipe.fine_tuning={frozen: ['stem*']}")
-    assert problem == "recipe.fine_tuning.source: is required"
+    assert problem.startswith("recipe.fine_tuning: frozen needs a source; random weights would")
     (problem,) = problems_with(
         "recipe.fine_tuning={source: a, frozen: [x], learning_rates: {x: 0.1}}"
     )
@@ -284,9 +283,22 @@ def test_order_of_patterns_survives_a_file(tmp_path: Path) -> None:
 
 
 def test_no_source_is_needed_where_nothing_is_fine_tuned() -> None:
-    with pytest.raises(ConfigError):
-        tiny_experiment("cache", recipe={"fine_tuning": {}})
+    for option in ("inherited: [x]", "trained: [x]", "freeze_batch_norm: true"):
+        (problem,) = problems_with(f"recipe.fine_tuning={{{option}}}")
+        assert "needs a source" in problem
     assert tiny_experiment("cache").recipe.fine_tuning is None
+
+
+def test_layers_of_a_fresh_network_may_learn_at_rates_of_their_own() -> None:
+    model = build()
+    config = FineTuningConfig(learning_rates={"block1*": 0.5})
+    tuning = prepare_fine_tuning(model, config, None)
+    assert tuning.rate_factors is not None
+    by_path = dict(
+        zip([v.path for v in model.trainable_variables], tuning.rate_factors, strict=True)
+    )
+    assert by_path["block1_conv1/kernel"] == 0.5 and by_path["logits/bias"] == 1.0
+    assert all(layer.trainable for layer in model.backbone.layers)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,17 @@ class OptimizerTest(tf.test.TestCase):
         amsgrad = build_optimizer(_recipe(optimizer={"name": "adam", "amsgrad": True}), 1)
         self.assertTrue(amsgrad.amsgrad)
 
+    def test_each_variables_gradient_is_clipped_on_its_own(self) -> None:
+        options = {"name": "sgd", "learning_rate": 1.0, "momentum": 0.0, "nesterov": False}
+        optimizer = build_optimizer(_recipe(optimizer={**options, "clip_norm": 3.0}), 1)
+        variables = [keras.Variable(np.zeros(2)) for _ in range(3)]
+        optimizer.build(variables)
+        gradients = [[30.0, 40.0], [0.3, 0.4], [0.0, -6.0]]
+        optimizer.apply([tf.constant(values) for values in gradients], variables)
+        # Clipped by the norm of all together, none would keep its length.
+        moved = [-np.array(variable) for variable in variables]
+        self.assertAllClose(moved, [[1.8, 2.4], [0.3, 0.4], [0.0, -3.0]])
+
     def test_amsgrad_by_hand(self) -> None:
         options = {"name": "adam", "learning_rate": 0.1, "amsgrad": True, "epsilon": 1e-8}
         optimizer = build_optimizer(_recipe(optimizer=options), 1)

@@ -257,6 +257,11 @@ def load(text: str, folder: Path) -> Experiment:
             "recipe.phases.a.front_end.fmax_hz: 900000 lies above",
         ),
         (
+            "recipe.phases={a: {}, b: {front_end: {name: mstnet}, learning_rates: {x: 0.1}, "
+            "spectrogram_forcing: {target: {name: log_mel}}}}",
+            "b.learning_rates: spectrogram_forcing trains the front end and nothing else",
+        ),
+        (
             "recipe.phases={a: {spectrogram_forcing: {target: {name: log_mel}}}}",
             "a.spectrogram_forcing: front_end log_mel has nothing that could learn",
         ),
