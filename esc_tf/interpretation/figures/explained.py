@@ -21,6 +21,7 @@ from esc_tf.interpretation.figures.canvas import (
 from esc_tf.interpretation.figures.layer_view import name_method
 from esc_tf.interpretation.reading import PLAIN_NMF, Reading
 
+_MOST_COLUMNS = 3
 _CONTROLS = {"shuffled_time": "shuffled in time", "shuffled_clips": "of other clips"}
 
 
@@ -35,7 +36,9 @@ def draw_explained(reading: Reading, path: Path) -> Path | None:
     by_layer = {
         layer: [row for row in reading.scores if row["layer"] == layer] for layer in reading.layers
     }
-    most_rows = max(len(rows) for rows in by_layer.values())
+    most_scores = max(len(rows) for rows in by_layer.values())
+    num_columns = min(_MOST_COLUMNS, len(by_layer))
+    num_rows = -(-len(by_layer) // num_columns)
 
     def paint(figure: Figure) -> None:
         set_title(
@@ -43,8 +46,10 @@ def draw_explained(reading: Reading, path: Path) -> Path | None:
             "Reconstruction error ‖V − WH‖ / ‖V‖\n"
             "blue: of the layer's activations; grey: by chance; green: the floor",
         )
-        grid = figure.subplots(1, len(by_layer), sharex=True, squeeze=False)[0]
-        for axes, (layer, rows) in zip(grid, by_layer.items(), strict=True):
+        grid = figure.subplots(num_rows, num_columns, sharex=True, squeeze=False)
+        for axes in list(grid.flat)[len(by_layer) :]:
+            axes.set_axis_off()
+        for axes, (layer, rows) in zip(grid.flat, by_layer.items(), strict=False):
             for place, row in enumerate(rows):
                 color = GREEN if row["method"] == PLAIN_NMF else _choose_color(row)
                 errors = row.get("errors") or []
@@ -59,12 +64,16 @@ def draw_explained(reading: Reading, path: Path) -> Path | None:
             axes.tick_params(axis="y", length=0)
             axes.grid(True, axis="x")
             axes.set_xlim(left=0.0)
+            axes.tick_params(labelbottom=True)
             axes.set_xlabel("error (0: perfect, 1: as bad as nothing)")
             axes.set_title(shorten(layer, 40))
             axes.spines["left"].set_visible(False)
 
     return write_png(
-        paint, path, width_in=5.2 * len(by_layer) + 0.2, height_in=0.36 * most_rows + 1.5
+        paint,
+        path,
+        width_in=5.2 * num_columns + 0.2,
+        height_in=(0.36 * most_scores + 0.8) * num_rows + 0.7,
     )
 
 

@@ -1,0 +1,242 @@
+"""Figures of a learned front end: kernels, their spectra, bands, movement, features by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from esc_tf.evaluation.report.sections.network import choose_evenly
+from esc_tf.frames import TimeGrid
+from esc_tf.interpretation.figures.canvas import (
+    BLUE,
+    MUTED,
+    VERMILION,
+    format_hz,
+    set_title,
+    show_over_time,
+    shorten,
+    write_png,
+)
+from esc_tf.interpretation.front_end_kernels import KernelBank
+
+_NUM_KERNELS = 12
+_NUM_COLUMNS = 4
+_NUM_LINES = 8
+_RANGE_DB = 60.0
+_LOWEST_HZ = 30.0
+
+
+def draw_kernels(learned: KernelBank, start: KernelBank | None, path: Path) -> Path:
+    """Draw some kernels over time, spread evenly over the order of their dominant frequencies."""
+    chosen = choose_evenly([int(index) for index in learned.order], _NUM_KERNELS)
+    num_columns = min(_NUM_COLUMNS, len(chosen))
+    num_rows = -(-len(chosen) // num_columns)
+    times_ms = 1e3 * np.arange(learned.kernels.shape[1]) / learned.sample_rate_hz
+
+    def paint(figure: Figure) -> None:
+        text = f"{len(chosen)} of {len(learned.kernels)} kernels, low dominant frequencies first"
+        if np.iscomplexobj(learned.kernels):
+            text += "; real parts"
+        set_title(figure, text + ("; grey: at the start" if start is not None else ""))
+        grid = figure.subplots(num_rows, num_columns, sharex=True, squeeze=False)
+        for axes, index in zip(grid.ravel(), chosen, strict=False):
+            if start is not None:
+                axes.plot(times_ms, start.kernels[index].real, color=MUTED, linewidth=0.8)
+            axes.plot(times_ms, learned.kernels[index].real, color=BLUE, linewidth=0.8)
+            axes.set_title(f"kernel {index}: {format_hz(learned.dominant_hz[index])}")
+            axes.set_yticks([])
+        for axes in grid.ravel()[len(chosen) :]:
+            axes.set_axis_off()
+        for axes in grid[-1]:
+            axes.set_xlabel("time (ms)")
+
+    return write_png(paint, path, width_in=9.0, height_in=0.6 + 1.5 * num_rows)
+
+
+def draw_spectra(banks: Mapping[str, KernelBank], path: Path) -> Path:
+    """Draw the spectra of all kernels, each bank in the order of its dominant frequencies.
+
+    Args:
+        banks: title → kernels, from the earliest on.
+        path: the file.
+    """
+
+    def paint(figure: Figure) -> None:
+        set_title(figure, "spectra of all kernels, each over its own largest value")
+        grid = figure.subplots(1, len(banks), sharey=True, squeeze=False)[0]
+        for axes, (title, bank) in zip(grid, banks.items(), strict=True):
+            largest = np.maximum(bank.responses.max(axis=1, keepdims=True), 1e-30)
+            levels = 20.0 * np.log10(np.maximum(bank.responses / largest, 1e-10))
+            image = axes.imshow(
+                levels[bank.order].T,
+                origin="lower",
+                aspect="auto",
+                cmap="Purples",
+                vmin=-_RANGE_DB,
+                vmax=0.0,
+                interpolation="antialiased",
+                extent=(-0.5, len(levels) - 0.5, 0.0, bank.sample_rate_hz / 2e3),
+            )
+            axes.set(title=shorten(title), xlabel="kernel, low dominant frequencies first")
+        grid[0].set_ylabel("frequency (kHz)")
+        bar = figure.colorbar(image, ax=list(grid), pad=0.01, aspect=18)
+        bar.set_label("level (dB)")
+        bar.outline.set_visible(False)
+
+    return write_png(paint, path, width_in=1.4 + 3.4 * len(banks), height_in=3.8)
+
+
+def draw_mel_curves(
+    learned: np.ndarray, start: np.ndarray, frequencies_hz: np.ndarray, path: Path
+) -> Path:
+    """Draw what each band answers to, learned against the start; ``(bands, frequencies)`` both."""
+    chosen = choose_evenly(list(range(len(learned))), _NUM_LINES)
+    scale = np.maximum(start.max(axis=1, keepdims=True), 1e-30)
+
+    def paint(figure: Figure) -> None:
+        set_title(figure, "mel curves, each band over the largest value that it began with")
+        upper, lower = figure.subplots(2, 1, height_ratios=[1.0, 1.4])
+        for index in chosen:
+            upper.plot(frequencies_hz, (start / scale)[index], color=MUTED, linewidth=1.0)
+            upper.plot(frequencies_hz, (learned / scale)[index], color=BLUE, linewidth=1.0)
+        upper.plot([], [], color=MUTED, label="start")
+        upper.plot([], [], color=BLUE, label="learned")
+        upper.legend(loc="upper right", ncols=2)
+        upper.set_ylabel(f"{len(chosen)} of {len(learned)} bands")
+        _set_frequency_axis(upper, frequencies_hz)
+        change = (learned - start) / scale
+        largest = float(np.abs(change).max()) or 1.0
+        shown = np.flatnonzero(frequencies_hz >= _LOWEST_HZ)
+        image = lower.pcolormesh(
+            frequencies_hz[shown],
+            np.arange(len(change)),
+            change[:, shown],
+            cmap="PuOr_r",
+            vmin=-largest,
+            vmax=largest,
+            shading="nearest",
+            rasterized=True,
+        )
+        _set_frequency_axis(lower, frequencies_hz)
+        lower.set(xlabel="frequency (Hz)", ylabel="band")
+        bar = figure.colorbar(image, ax=lower, pad=0.01, aspect=18)
+        bar.set_label("learned minus start")
+        bar.outline.set_visible(False)
+
+    return write_png(paint, path, width_in=8.4, height_in=6.2)
+
+
+def draw_answers(answers: Mapping[str, np.ndarray], tones_hz: np.ndarray, path: Path) -> Path:
+    """Draw the mean of each band while one tone sounds.
+
+    Args:
+        answers: title → ``(bands, tones)``, from the earliest on.
+        tones_hz: the tones' frequencies.
+        path: the file.
+    """
+
+    def paint(figure: Figure) -> None:
+        set_title(figure, "features while one tone sounds, mean over time")
+        grid = figure.subplots(1, len(answers), sharey=True, squeeze=False)[0]
+        for axes, (title, values) in zip(grid, answers.items(), strict=True):
+            image = axes.pcolormesh(
+                tones_hz, np.arange(len(values)), values, cmap="viridis", rasterized=True
+            )
+            axes.set_xscale("log")
+            axes.set(title=shorten(title), xlabel="frequency of the tone (Hz)")
+            bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=18)
+            bar.outline.set_visible(False)
+        grid[0].set_ylabel("band")
+
+    return write_png(paint, path, width_in=0.6 + 3.9 * len(answers), height_in=3.8)
+
+
+def draw_movement(
+    kernels: Mapping[str, np.ndarray],
+    kernels_hz: np.ndarray,
+    bands: Mapping[str, np.ndarray] | None,
+    path: Path,
+) -> Path:
+    """Draw how far kernels and, of ``mel_init``, bands have moved from their start.
+
+    Args:
+        kernels: of ``compare_kernels``.
+        kernels_hz: what each kernel answered to most at the start.
+        bands: of ``compare_bands``; None: there are none.
+        path: the file.
+    """
+
+    def paint(figure: Figure) -> None:
+        set_title(figure, "distance from the start")
+        grid = figure.subplots(1, 1 if bands is None else 3, squeeze=False)[0]
+        grid[0].plot(kernels_hz, kernels["relative_change"], ".", color=BLUE, markersize=3)
+        grid[0].set(
+            title="kernels", xlabel="dominant frequency at the start (Hz)",
+            ylabel="‖change‖ / ‖start‖",
+        )  # fmt: skip
+        if bands is None:
+            return
+        numbers = np.arange(len(bands["relative_change"]))
+        grid[1].plot(numbers, bands["relative_change"], color=BLUE, label="curve, both stages")
+        grid[1].plot(
+            numbers, bands["bank_relative_change"], color=VERMILION, linestyle="--",
+            label="weights of the bank",
+        )  # fmt: skip
+        grid[1].set(title="bands", xlabel="band", ylabel="‖change‖ / ‖start‖")
+        grid[1].legend(loc="best")
+        grid[2].plot(numbers, bands["centre_shift_hz"], color=BLUE)
+        grid[2].axhline(0.0, color=MUTED, linewidth=0.8)
+        grid[2].set(title="shift of the bands' centres", xlabel="band", ylabel="shift (Hz)")
+
+    width_in = 4.2 if bands is None else 10.5
+    return write_png(paint, path, width_in=width_in, height_in=3.2)
+
+
+def draw_features(
+    features: Mapping[str, Sequence[np.ndarray]],
+    grids: Mapping[str, TimeGrid],
+    clips: Sequence[str],
+    path: Path,
+) -> Path:
+    """Draw what the backbone gets of some clips after each phase.
+
+    Args:
+        features: phase → for each clip ``(time, frequency)``.
+        grids: phase → the times of its frames.
+        clips: what to call each clip.
+        path: the file.
+    """
+
+    def paint(figure: Figure) -> None:
+        set_title(figure, "features before the backbone, phase by phase; each with its own range")
+        grid = figure.subplots(len(clips), len(features), sharex=True, squeeze=False)
+        for column, (phase, of_clips) in enumerate(features.items()):
+            for row, values in enumerate(of_clips):
+                axes: Axes = grid[row, column]
+                times_s = grids[phase].times_s(len(values))
+                show_over_time(axes, values.T, times_s, cmap="viridis")
+                extent = f"{values.min():.3g} to {values.max():.3g}"
+                axes.set_title(f"{shorten(phase, 18)}: {extent}" if row == 0 else extent)
+                axes.set_yticks([])
+                if column == 0:
+                    axes.set_ylabel(shorten(clips[row], 20))
+                if row == len(clips) - 1:
+                    axes.set_xlabel("time (s)")
+
+    size: dict[str, Any] = {
+        "width_in": 0.6 + 2.3 * len(features),
+        "height_in": 0.9 + 1.6 * len(clips),
+    }
+    return write_png(paint, path, **size)
+
+
+def _set_frequency_axis(axes: Axes, frequencies_hz: np.ndarray) -> None:
+    axes.set_xscale("symlog", linthresh=1000.0, linscale=1.0)
+    axes.set_xlim(0.0, float(frequencies_hz[-1]))
+    ticks = [hz for hz in (0, 250, 500, 1000, 2000, 5000, 10000, 20000) if hz <= frequencies_hz[-1]]
+    axes.set_xticks(ticks, [f"{hz // 1000}k" if hz >= 1000 else str(hz) for hz in ticks])
