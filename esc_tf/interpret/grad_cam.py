@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from esc_tf.shipped import find_shipped
 
 if TYPE_CHECKING:
     from esc_tf.config import AnyDataConfig
-    from esc_tf.data import DataSet
+    from esc_tf.data import CachedClip, DataSet
     from esc_tf.evaluation.report.findings import Findings
 
 _ALL = "all"
@@ -138,19 +140,25 @@ def _check_model(place: str) -> None:
 
 
 def _classify(model: Any, data: AnyDataConfig, data_set: DataSet) -> Findings:
-    """What the model says of the clips; bad files among them end the command."""
+    """What the model says of the clips; bad files among them end the command.
+
+    A model that hears segments is shown segment by segment.
+    """
     import tensorflow as tf
 
     from esc_tf.config import AudioConfig
-    from esc_tf.data import build_dataset, load_clips
+    from esc_tf.data import build_dataset, cut_clips, load_clips
     from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
     from esc_tf.evaluation.report.findings import Findings
     from esc_tf.evaluation.workers import Workers
 
     audio = AudioConfig.model_validate(model.audio)
     _, clips, _ = load_clips(data, audio, seed=0, data_set=data_set)
+    heard = cut_clips(clips, audio)
+    if audio.segments is not None:
+        heard = _number_segments(heard)
     batches = build_dataset(
-        clips,
+        heard,
         audio=audio,
         num_classes=len(model.label_names),
         batch_size=_BATCH_SIZE,
@@ -158,4 +166,16 @@ def _classify(model: Any, data: AnyDataConfig, data_set: DataSet) -> Findings:
     )
     workers = Workers(tf.distribute.get_strategy())
     found = predict_data_set(build_predict_step(model, workers.strategy), batches, workers)
-    return Findings("given", tuple(clips), found.labels.argmax(axis=1), found.probabilities)
+    return Findings("given", tuple(heard), found.labels.argmax(axis=1), found.probabilities)
+
+
+def _number_segments(segments: Sequence[CachedClip]) -> list[CachedClip]:
+    """The same, each with an id of its own."""
+    counts: Counter[str] = Counter()
+    numbered = []
+    for segment in segments:
+        clip_id = segment.record.clip_id
+        counts[clip_id] += 1
+        record = replace(segment.record, clip_id=f"{clip_id} segment {counts[clip_id]}")
+        numbered.append(replace(segment, record=record))
+    return numbered

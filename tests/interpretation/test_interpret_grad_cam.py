@@ -16,7 +16,8 @@ from PIL import Image
 
 from esc_tf.interpret import __main__ as command
 from esc_tf.interpretation.grad_cam import GradCam
-from esc_tf.tasks.classifier import load_classifier
+from esc_tf.tasks.classifier import build_classifier, load_classifier
+from tests.tiny import tiny_experiment
 from tests.trained_tones import LABELS, RATE_HZ, TrainedTonesCase, call
 
 LAYERS = ["block1_conv1", "block2_conv1"]
@@ -158,6 +159,36 @@ class InterpretGradCamTest(TrainedTonesCase):
         self.assertEqual(code, 0)
         facts = json.loads((self.folder / "every" / "grad_cam.json").read_text())
         self.assertEqual([layer["name"] for layer in facts["layers"]], LAYERS)
+
+    def test_segments_are_shown_one_by_one(self) -> None:
+        segments = {"num_samples": 2000, "hop_samples": 1000, "silence_db": None}
+        model = build_classifier(
+            tiny_experiment(
+                str(self.folder / "cache"), audio={"duration_s": 0.25, "segments": segments}
+            ),
+            LABELS,
+        )
+        model.save(self.folder / "segments.keras")
+        clip_id = self.facts["clips"][-1]["id"]
+        code, _, stderr = self.run_command(
+            "--model", str(self.folder / "segments.keras"), "--clip", clip_id, out="segments"
+        )
+        self.assertEqual((code, stderr), (0, ""))
+        facts = json.loads((self.folder / "segments" / "grad_cam.json").read_text())
+        self.assertCountEqual(
+            [clip["id"] for clip in facts["clips"]],
+            [f"{clip_id} segment {number}" for number in (1, 2, 3)],
+        )
+        original = soundfile.read(facts["clips"][0]["path"], dtype="float32")[0]
+        for clip in facts["clips"]:
+            start = 1000 * (int(clip["id"][-1]) - 1)
+            part = original[start : start + 2000]
+            features = np.asarray(
+                model.extract_features(part[np.newaxis] / np.abs(part).max(), np.array([2000]))
+            )
+            with np.load(self.folder / "segments" / clip["arrays"]) as arrays:
+                # The cache keeps 16 bits of a sample.
+                self.assertAllClose(arrays["features"], features[0], atol=0.05)
 
     def test_what_is_wrong_is_one_line_and_nothing_is_written(self) -> None:
         cases = (
