@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
         experiment, facts = resolved[0]
         page = write_report(
             runs[0].path,
-            _move_data(experiment, arguments.data_root),
+            move_data(experiment, arguments.data_root),
             facts,
             folder=arguments.out,
             max_errors=arguments.max_errors,
@@ -89,7 +89,12 @@ def _run(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _move_data(experiment: Experiment, root: str | None) -> Experiment:
+def move_data(experiment: Experiment, root: str | None) -> Experiment:
+    """The experiment of a run whose data lies in another folder now; None: it has not moved.
+
+    Raises:
+        RequestError: the run used data that has no folder.
+    """
     if root is None:
         return experiment
     if "root" not in type(experiment.data).model_fields:

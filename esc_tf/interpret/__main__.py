@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from esc_tf.command import run_command
-from esc_tf.interpret import grad_cam, listen, nmf
+from esc_tf.interpret import front_end, grad_cam, listen, nmf
 
 # Each adds its parser to the sub-commands and sets `run`, a function arguments → exit code.
 COMMANDS: tuple[Callable[[argparse._SubParsersAction], None], ...] = (
     nmf.add_command,
     listen.add_command,
     grad_cam.add_command,
+    front_end.add_command,
 )
 
 

@@ -18,8 +18,8 @@ from esc_tf.interpretation.figures.canvas import (
     VERMILION,
     format_hz,
     set_title,
-    show_over_time,
     shorten,
+    show_over_time,
     write_png,
 )
 from esc_tf.interpretation.front_end_kernels import KernelBank
