@@ -17,13 +17,12 @@ import tensorflow as tf
 from esc_tf.config import Experiment
 from esc_tf.data import CachedClip, EpochPart, build_dataset
 from esc_tf.errors import RequestError
+from esc_tf.evaluation.forced_examples import ForcedExamples
 from esc_tf.evaluation.workers import Workers
-from esc_tf.files import write_atomically
 from esc_tf.frontends import build_front_end
 from esc_tf.tasks.classifier import Classifier
 from esc_tf.training.supervised import TrainStep
 
-EXAMPLES_FILE = "forced_spectrograms.npz"
 _MOST_EXAMPLES = 8
 
 Target = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -111,26 +110,12 @@ class SpectrogramForcing:
         return {"spectrogram_forcing": {**metrics, "target_range": list(self.target_range)}}
 
     def write_examples(self, folder: Path, heard: Sequence[CachedClip]) -> None:
-        """Write a few learnt spectrograms beside their targets: ``forced_spectrograms.npz``.
-
-        It holds ``learnt`` and ``target`` ``(examples, time, frequency)``, both scaled as the
-        loss sees them, and ``clip_ids``. They are spread evenly over ``heard``.
-        """
+        """Write a few learnt spectrograms beside their targets, spread evenly over ``heard``."""
         places = np.unique(np.linspace(0, len(heard) - 1, _MOST_EXAMPLES).round().astype(int))
         chosen = [heard[place] for place in places]
         batch = next(iter(self._build_batches(chosen, len(chosen), EpochPart())))
-        learnt, target = self._compute_pair(batch)
-
-        def write(target_path: Path) -> None:
-            with open(target_path, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    learnt=learnt.numpy()[..., 0],
-                    target=target.numpy()[..., 0],
-                    clip_ids=np.array([clip.record.clip_id for clip in chosen]),
-                )
-
-        write_atomically(folder / EXAMPLES_FILE, write)
+        learnt, target = (values.numpy()[..., 0] for values in self._compute_pair(batch))
+        ForcedExamples(learnt, target, [clip.record.clip_id for clip in chosen]).write(folder)
 
     def _compute_pair(self, batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """What the front end makes of a batch, and the scaled target."""

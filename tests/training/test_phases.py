@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from esc_tf import evaluate, train
+from esc_tf import evaluate, report, train
 from esc_tf.config import Experiment
 from esc_tf.config.loading import dump_experiment
 from esc_tf.errors import RequestError
@@ -121,6 +121,17 @@ def test_the_last_phase_is_the_whole_run(trained: Path) -> None:
     with contextlib.redirect_stdout(out):
         assert evaluate.main(["--run-dir", str(run), "--json"]) == 0
     assert json.loads(out.getvalue())["confusion_matrix"] == own["test"]["confusion_matrix"]
+
+
+def test_the_report_of_the_whole_shows_its_phases(trained: Path) -> None:
+    run = trained / "run"
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert report.main([str(run), "--out", str(trained / "report")]) == 0
+    page = (trained / "report" / "index.html").read_text()
+    assert "Validation, 6 epochs of all phases one after the other." in page
+    summary = json.loads((run / "phases.json").read_text())["phases"]
+    for phase in summary:
+        assert f'<data value="{phase["test"]["balanced_accuracy"]!r}">' in page
 
 
 def test_the_best_weights_of_a_phase_are_carried_over(tmp_path: Path) -> None:

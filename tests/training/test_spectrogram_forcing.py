@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from esc_tf import report
 from esc_tf.config import Experiment, build_experiment
 from esc_tf.config.loading import merge
 from esc_tf.data import build_dataset, load_clips, load_data_set
 from esc_tf.errors import RequestError
+from esc_tf.evaluation.forced_examples import read_forced_examples
 from esc_tf.frontends import build_front_end
 from esc_tf.tasks.classifier import build_classifier, load_classifier
 from esc_tf.training.run_directory import RunDirectory
 from esc_tf.training.source_weights import name_layers
-from esc_tf.training.spectrogram_forcing import EXAMPLES_FILE
 from esc_tf.training.split_file import split_experiment
 from tests.config.base import problems_with
 from tests.tiny import TINY
+from tests.trained_tones import call
 from tests.training.test_experiment import TrainingTestCase, without_times
 
 _BANDS, _HOP = 12, 500
@@ -101,16 +103,25 @@ class ForcingTest(TrainingTestCase):
         self.assertNoCommonElements({"accuracy", "validation_accuracy"}, lines[0])
         self.assertNoCommonElements({"test", "validation"}, result.metrics)
 
-        with np.load(self.folder / "run" / EXAMPLES_FILE) as examples:
-            self.assertEqual(examples["learnt"].shape, (8, 8, _BANDS))
-            ids = [clip.record.clip_id for clip in split.validation]
-            places = [ids.index(name) for name in examples["clip_ids"]]
-            self.assertEqual((places[0], places[-1]), (0, 19))
-            chosen = read(split.validation)[places]
-            expected = 2.0 * (mel(chosen).numpy() - low) / (high - low) - 1.0
-            np.testing.assert_allclose(examples["target"], expected[..., 0], atol=1e-5)
-            learnt = model.extract_features(chosen).numpy()[..., 0]
-            np.testing.assert_allclose(examples["learnt"], learnt, atol=1e-5)
+        examples = read_forced_examples(self.folder / "run")
+        assert examples is not None
+        self.assertEqual(examples.learnt.shape, (8, 8, _BANDS))
+        ids = [clip.record.clip_id for clip in split.validation]
+        places = [ids.index(name) for name in examples.clip_ids]
+        self.assertEqual((places[0], places[-1]), (0, 19))
+        chosen = read(split.validation)[places]
+        expected = 2.0 * (mel(chosen).numpy() - low) / (high - low) - 1.0
+        np.testing.assert_allclose(examples.target, expected[..., 0], atol=1e-5)
+        learnt = model.extract_features(chosen).numpy()[..., 0]
+        np.testing.assert_allclose(examples.learnt, learnt, atol=1e-5)
+
+        code, _, err = call(report, str(self.folder / "run"))
+        self.assertEqual((code, err), (0, ""))
+        page = (self.folder / "run" / "report" / "index.html").read_text()
+        self.assertIn("Spectrogram forcing", page)
+        self.assertIn(f"learnt spectrogram of {examples.clip_ids[0]}", page)
+        self.assertIn("trained a front end alone, which knows no classes", page)
+        self.assertNotIn("Nothing was measured", page)
 
     def test_the_layers_behind_the_front_end_stay_as_they_began(self) -> None:
         experiment = self.forced()

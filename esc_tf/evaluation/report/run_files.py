@@ -13,6 +13,7 @@ from esc_tf.errors import EscTfError
 
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "metrics.jsonl"
+PHASES_FILE = "phases.json"
 REPORT_FOLDER = "report"
 PAGE_FILE = "index.html"
 
@@ -27,6 +28,7 @@ class RunFiles:
         facts: versions, devices, commit and the like.
         history: one mapping an epoch.
         metrics: what the finished run measured; None for a run that is not finished.
+        phases: what each phase of a training in phases measured, with its ``name`` and ``folder``.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class RunFiles:
     facts: Mapping[str, Any]
     history: tuple[dict[str, Any], ...]
     metrics: dict[str, Any] | None
+    phases: tuple[dict[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,17 +69,27 @@ def read_run_files(path: str | Path, experiment: Experiment, facts: Mapping[str,
         EscTfError: a file is damaged.
     """
     path = Path(path)
-    lines = _read_text(path / HISTORY_FILE)
     metrics = _read_text(path / METRICS_FILE)
+    phases = _read_text(path / PHASES_FILE)
     return RunFiles(
         path=path,
         experiment=experiment,
         facts=facts,
-        history=tuple(
-            _parse(line, path / HISTORY_FILE) for line in (lines or "").splitlines() if line
-        ),
+        history=read_history(path),
         metrics=None if metrics is None else _parse(metrics, path / METRICS_FILE),
+        phases=() if phases is None else tuple(_parse(phases, path / PHASES_FILE)["phases"]),
     )
+
+
+def read_history(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The epochs of the run in a folder; none where there is no log.
+
+    Raises:
+        EscTfError: the log is damaged.
+    """
+    path = folder / HISTORY_FILE
+    lines = (_read_text(path) or "").splitlines()
+    return tuple(_parse(line, path) for line in lines if line)
 
 
 def _read_text(path: Path) -> str | None:

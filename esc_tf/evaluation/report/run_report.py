@@ -20,6 +20,7 @@ from esc_tf.evaluation.report.sections.network import (
     weights_section,
 )
 from esc_tf.evaluation.report.sections.origin import introduce, origin_section
+from esc_tf.evaluation.report.sections.phases import forcing_section, phases_section
 from esc_tf.evaluation.report.sections.results import (
     calibration_section,
     classes_section,
@@ -81,7 +82,8 @@ def build_report(run: RunFiles, *, max_errors: int, clip_id: str | None = None) 
     position = _find_position(findings, clip_id)
     calibration = measure_findings(findings)
     sections: list[Section | None] = [
-        measures_section(run),
+        forcing_section(run) or measures_section(run),
+        phases_section(run),
         learning_section(run),
         classes_section(run),
     ]
@@ -118,6 +120,8 @@ def _measure_again(run: RunFiles) -> tuple[Classifier | None, Findings | None, l
         model = load_classifier(run.path)
     except EscTfError as error:
         return None, None, error.problems
+    if "spectrogram_forcing" in run.metrics:
+        return model, None, ["the run trained a front end alone, which knows no classes"]
     if run.measured_part is None:
         return model, None, ["the run kept neither test nor validation clips"]
     try:

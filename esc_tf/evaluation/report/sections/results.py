@@ -138,6 +138,8 @@ def learning_section(run: RunFiles) -> Section:
         ("accuracy", "accuracy", (0.0, 1.0)),
         ("learning_rate", "learning rate", None),
     ):
+        if not any(quantity in line for line in history):
+            continue
         curves = [("training", history, quantity)]
         if quantity == "learning_rate":
             curves = [("at the end of the epoch", history, quantity)]
