@@ -19,6 +19,7 @@ from esc_tf.interpretation.transforms import SpectralTransform
 
 # Of the mean: keeps ratios and their gradients finite where nothing is estimated.
 _FLOOR = 1e-4
+_TINY = 1e-30
 _PATTERN_ITERATIONS = 50
 
 
@@ -68,7 +69,8 @@ def order_by_frequency(spectrogram: np.ndarray, activations: np.ndarray) -> list
     """Features from the lowest pattern to the highest, for a transform's ``order``.
 
     The pattern is that of NMF with these activations, and its height is the mean bin that it
-    weighs. Features that never fire come last.
+    weighs. NMF leaves features without one whose part others explain as well; theirs is by how much
+    the spectrogram is louder than on average while they fire. Features that never fire come last.
 
     Args:
         spectrogram: V, ``(bins, frames)``.
@@ -78,8 +80,12 @@ def order_by_frequency(spectrogram: np.ndarray, activations: np.ndarray) -> list
         RequestError: see ``learn_patterns``.
     """
     found = learn_patterns(spectrogram, activations, max_iterations=_PATTERN_ITERATIONS)
-    weight = found.patterns.sum(axis=0)
-    moment = np.arange(len(found.patterns)) @ found.patterns
+    louder = spectrogram @ activations.T / np.maximum(activations.sum(axis=1), _TINY)
+    louder = np.maximum(louder - spectrogram.mean(axis=1, keepdims=True), 0.0)
+    fires = activations.any(axis=1)
+    patterns = np.where(found.patterns.any(axis=0), found.patterns, louder * fires)
+    weight = patterns.sum(axis=0)
+    moment = np.arange(len(patterns)) @ patterns
     heights = np.divide(moment, weight, out=np.full_like(moment, np.inf), where=weight > 0)
     return [int(feature) for feature in np.argsort(heights, kind="stable")]
 
