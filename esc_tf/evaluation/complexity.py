@@ -13,7 +13,7 @@ from keras import layers
 from esc_tf.config import Experiment
 from esc_tf.evaluation.layer_shapes import measure_output_shapes
 from esc_tf.evaluation.receptive_field import ReceptiveField, measure_receptive_fields
-from esc_tf.frontends import FilterPower, list_sublayers
+from esc_tf.frontends import BandSum, FilterPower, list_sublayers
 from esc_tf.models.blocks import MultiHeadAttentionPooling, WeightedFusion
 from esc_tf.tasks import Classifier, build_classifier
 from esc_tf.tasks.heads import EMBEDDING
@@ -29,6 +29,7 @@ _MATRIX_PRODUCTS = (
     layers.DepthwiseConv2D,
     layers.Dense,
     FilterPower,
+    BandSum,
 )
 # Layers that have weights and are no convolution or dense layer: batch norm folds into one, the
 # others scale and sum, which is not counted in layers without weights either.

@@ -38,7 +38,7 @@ class HeuriNet(ConvolutionalFrontEnd[HeuriNetConfig]):
 
     Source: [Jüttner et al.].
 
-    >>> HeuriNet(22050)(np.zeros((1, 20992), np.float32)).shape
+    >>> HeuriNet(22050)(keras.ops.zeros((1, 20992))).shape
     TensorShape([1, 41, 60, 1])
     """
 

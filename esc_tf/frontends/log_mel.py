@@ -43,7 +43,7 @@ class LogMelSpectrogram(MelFrontEnd[LogMelConfig]):
     each with its settings; measured agreement in the tests.
 
     >>> layer = LogMelSpectrogram(44100, n_fft=2048, hop_length=512, n_mels=128, fmin_hz=20.0)
-    >>> layer(np.zeros((1, 220500), np.float32)).shape
+    >>> layer(keras.ops.zeros((1, 220500))).shape
     TensorShape([1, 431, 128, 1])
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from esc_tf.config import MelInitConfig
@@ -73,19 +74,59 @@ class FilterPower(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="esc_tf")
+class BandSum(keras.layers.Layer):
+    """Sums of powers in bands, with weights that count as 0 where they are below.
+
+    A band below zero has no logarithm, and a weight a little below zero on loud bins is enough to
+    push a quiet band there. The gradient passes as if weights below zero counted, which they would
+    not learn otherwise: nearly all of a mel bank begins at zero, and under a ReLU or an absolute
+    value no band could ever grow wider.
+
+    Args:
+        num_bands: sums.
+
+    Call arguments:
+        powers: ``(batch, time, bins)``.
+
+    Returns:
+        ``(batch, time, num_bands)``, 0 or more.
+    """
+
+    def __init__(self, num_bands: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_bands = int(num_bands)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = (input_shape[-1], self.num_bands)
+        self.kernel = self.add_weight(shape=shape, initializer="glorot_uniform", name="kernel")
+        self.built = True
+
+    def call(self, powers: Any) -> Any:
+        kernel = ops.convert_to_tensor(self.kernel)
+        return ops.matmul(powers, kernel + ops.stop_gradient(ops.maximum(kernel, 0.0) - kernel))
+
+    def read_bank(self) -> np.ndarray:
+        """``(bins, num_bands)``: the weights that count, float32."""
+        bank: np.ndarray = np.maximum(ops.convert_to_numpy(self.kernel), 0.0)
+        return bank
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_bands": self.num_bands}
+
+
+@keras.saving.register_keras_serializable(package="esc_tf")
 class MelInit(MelFrontEnd[MelInitConfig]):
     """Waveform → log-mel spectrogram whose kernels and bank are weights.
 
-    features = normalise(compress(max(dft(x) · mel, 0))). ``dft`` begins as the windowed complex
+    features = normalise(compress(dft(x) · max(mel, 0))). ``dft`` begins as the windowed complex
     exponentials of all bins from 0 to half the rate, ``mel`` as the bank of triangles; neither has
     a bias. With the same settings the features then are those of ``LogMelSpectrogram``. See
     ``MelFrontEnd`` for clips of different lengths.
 
-    What keeps the logarithm's argument from falling below zero is a floor of the bands and not of
-    the weights: held above zero by an absolute value or a ReLU, the weights that begin at zero,
-    nearly all of the bank, would have no gradient, and no band could ever grow wider.
+    Both stages need small steps: what a loud bin adds to a quiet band 80 dB below it weighs 10⁸
+    times what the quiet bins do.
 
-    Sub-layers: ``dft`` (``FilterPower``), ``mel`` (``Dense`` without a bias). Those that the
+    Sub-layers: ``dft`` (``FilterPower``), ``mel`` (``BandSum``). Those that the
     setting ``trained`` does not name are not trainable.
 
     Args:
@@ -108,7 +149,7 @@ class MelInit(MelFrontEnd[MelInitConfig]):
     Source: proposed in [Jüttner et al.]; measured agreement with the fixed mel in the tests.
 
     >>> layer = MelInit(22050, n_fft=1024, hop_length=512, n_mels=60, num_frames=41)
-    >>> layer(np.zeros((1, 20992), np.float32)).shape
+    >>> layer(keras.ops.zeros((1, 20992))).shape
     TensorShape([1, 41, 60, 1])
     >>> [weight.path for weight in layer.trainable_variables]
     ['dft/kernel', 'mel/kernel']
@@ -127,7 +168,7 @@ class MelInit(MelFrontEnd[MelInitConfig]):
         self.dft = FilterPower(
             len(window), self.settings.hop_length, len(bank), name="dft", dtype="float32"
         )
-        self.mel = keras.layers.Dense(bank.shape[1], use_bias=False, name="mel", dtype="float32")
+        self.mel = BandSum(bank.shape[1], name="mel", dtype="float32")
         self.dft.build()
         self.mel.build((None, None, len(bank)))
         self.dft.set_weights([windowed_exponentials(window, n_fft, len(bank))])
@@ -148,4 +189,4 @@ class MelInit(MelFrontEnd[MelInitConfig]):
         if self._before or self._after:
             num_samples = ops.shape(waveform)[1]
             waveform = waveform[:, self._before : num_samples - self._after]
-        return ops.maximum(self.mel(self.dft(waveform)), 0.0)
+        return self.mel(self.dft(waveform))

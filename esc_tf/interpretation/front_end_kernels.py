@@ -110,7 +110,7 @@ def compute_mel_curves(front_end: MelInit) -> np.ndarray:
 
     Band b answers Σ_k mel[k, b] |kernel_k(f)|², at the frequencies of its `KernelBank`.
     """
-    bank = keras.ops.convert_to_numpy(front_end.mel.kernel).astype(np.float64)
+    bank = front_end.mel.read_bank().astype(np.float64)
     curves: np.ndarray = bank.T @ read_kernels(front_end).responses ** 2
     return curves
 
@@ -149,22 +149,21 @@ def compare_bands(learned: MelInit, start: MelInit) -> dict[str, np.ndarray]:
     Returns:
         ``(bands,)`` each: ``measure_bands`` of both, the start's as ``start_…``;
         ``centre_shift_hz``; ``relative_change`` ‖c - c₀‖ / ‖c₀‖ of the curves;
-        ``bank_relative_change``, the same of the bank's weights alone; ``negative_share``, of the
-        sum of the band's weights in magnitude.
+        ``bank_relative_change``, the same of the bank's weights alone; ``outside_share``, what
+        of the band's weights lies on bins that had none at the start.
     """
     frequencies_hz = read_kernels(learned).frequencies_hz
     curves, start_curves = compute_mel_curves(learned), compute_mel_curves(start)
     measured, before = (measure_bands(item, frequencies_hz) for item in (curves, start_curves))
-    bank, start_bank = (
-        keras.ops.convert_to_numpy(item.mel.kernel).astype(np.float64) for item in (learned, start)
-    )
+    bank, start_bank = (item.mel.read_bank().astype(np.float64) for item in (learned, start))
+    outside = np.where(start_bank > 0.0, 0.0, bank)
     return {
         **measured,
         **{f"start_{name}": values for name, values in before.items()},
         "centre_shift_hz": measured["centre_hz"] - before["centre_hz"],
         "relative_change": _relative_change(curves, start_curves, axis=1),
         "bank_relative_change": _relative_change(bank, start_bank, axis=0),
-        "negative_share": _divide(np.maximum(-bank, 0.0).sum(axis=0), np.abs(bank).sum(axis=0)),
+        "outside_share": _divide(outside.sum(axis=0), bank.sum(axis=0)),
     }
 
 
