@@ -26,6 +26,7 @@ from esc_tf.data import (
     load_clips,
     load_data_set,
     load_waveform,
+    take_one_each,
 )
 from esc_tf.errors import DataError, EscTfError, RequestError
 from esc_tf.frames import count_samples
@@ -317,6 +318,7 @@ def _read_clips(
 ) -> ClipSet:
     if not clips:
         raise DataError(f"{origin}: no clip can be read")
+    clips = take_one_each(clips, audio)
     num_samples = count_samples(audio.duration_s, audio.sample_rate_hz)
     waveforms = [
         fit_length(load_waveform(clip, audio.sample_rate_hz), num_samples, audio.pad, audio.crop)[

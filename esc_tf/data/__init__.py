@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         load_waveform,
         read_waveform,
         split_clips,
+        take_one_each,
     )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "load_waveform",
     "read_waveform",
     "split_clips",
+    "take_one_each",
 ]
 
 

@@ -16,7 +16,7 @@ from esc_tf.data.records import (
     Segment,
     SynthesisKey,
 )
-from esc_tf.data.segments import cut_clips, cut_split
+from esc_tf.data.segments import cut_clips, cut_split, take_one_each
 
 __all__ = [
     "DATA_SETS",
@@ -43,4 +43,5 @@ __all__ = [
     "load_waveform",
     "read_waveform",
     "split_clips",
+    "take_one_each",
 ]

@@ -58,6 +58,18 @@ def cut_clips(
     return segments
 
 
+def take_one_each(clips: Sequence[CachedClip], audio: AudioConfig) -> list[CachedClip]:
+    """Of each clip the first segment that is not silent; without segments the clip itself.
+
+    Raises:
+        DataError: as for `cut_clips`.
+    """
+    firsts: dict[str, CachedClip] = {}
+    for heard in cut_clips(clips, audio):
+        firsts.setdefault(heard.record.clip_id, heard)
+    return list(firsts.values())
+
+
 def cut_split(split: Split, audio: AudioConfig) -> Split:
     """What a model hears of the clips of a split: see `cut_clips`. Silence is not trained on.
 

@@ -84,7 +84,7 @@ def measure_runs(
         it at that ``threshold``; and what was said of the clips.
 
     Raises:
-        RequestError: a run without a test fold, or runs of different classes.
+        RequestError: a run without a test fold, runs of different classes, or of segments.
         DataError: the clips cannot be used.
     """
     parts: list[HeldOut] = []
@@ -92,6 +92,7 @@ def measure_runs(
     model: Classifier | None = None
     for number, run in enumerate(runs):
         last, model = model, load_classifier(run.path)
+        _check_whole_clips(model)
         if last is not None and last.label_names != model.label_names:
             raise RequestError(f"{run.path}: has other classes than {runs[0].path}")
         report(f"{run.path}: clips of its test fold, and sounds from outside")
@@ -127,8 +128,9 @@ def measure_model(model: Any, *, hours: float, threshold: float | None = None) -
         threshold: None: the model's own.
 
     Raises:
-        RequestError: the model has no threshold, and none is given.
+        RequestError: the model has no threshold, and none is given; it hears segments.
     """
+    _check_whole_clips(model)
     threshold = model.other_threshold if threshold is None else threshold
     if threshold is None:
         raise RequestError(
@@ -140,6 +142,14 @@ def measure_model(model: Any, *, hours: float, threshold: float | None = None) -
         hear_outside(model, hours), model.output_kind, threshold, window_s, window_s
     )
     return {"threshold": threshold, "outside": found}
+
+
+def _check_whole_clips(model: Any) -> None:
+    if AudioConfig.model_validate(model.audio).segments is not None:
+        raise RequestError(
+            "--open-set: the model hears segments, whose votes know no threshold; measure a model "
+            "of whole clips"
+        )
 
 
 def hear_outside(model: Any, hours: float, seed: int = 0) -> dict[str, np.ndarray]:

@@ -54,6 +54,8 @@ def teach(
             views that would all be the same.
         DataError: the data cannot be used, or are other sounds at a teacher's rate.
     """
+    if experiment.audio.segments is not None:
+        raise RequestError("audio.segments: a teacher answers for whole clips; set it to null")
     augment = experiment.augment
     moves = experiment.audio.crop == "random" or any(
         getattr(augment, key) is not None for key in VIEW_AUGMENT

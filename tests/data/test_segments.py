@@ -15,6 +15,7 @@ from esc_tf.data import (
     load_clips,
     load_waveform,
     split_clips,
+    take_one_each,
 )
 from esc_tf.data.segments import cut_split
 from esc_tf.errors import DataError
@@ -99,6 +100,20 @@ class SegmentsTest(FolderTestCase):
         wanted = {item.record.clip_id for item in split.train} - {self.mute.name}
         self.assertEqual(ids[0], wanted)
         self.assertEqual(ids[1], {item.record.clip_id for item in split.validation})
+
+    def test_one_of_each_clip_is_its_first_that_is_not_silent(self) -> None:
+        samples = self.waveform(self.half)
+        soundfile.write(self.half, samples[::-1], 8000)  # now silent for 900 samples
+        clips = load_clips(self.config, AUDIO, 0)[1]
+        chosen = take_one_each(clips, AUDIO)
+        self.assertEqual(
+            [item.record.clip_id for item in chosen], [clip.record.clip_id for clip in clips]
+        )
+        starts = {item.record.clip_id: item.place.start for item in chosen}
+        self.assertEqual(starts.pop(self.half.name), 300)
+        self.assertEqual(set(starts.values()), {0})
+        plain = AudioConfig(sample_rate_hz=8000, duration_s=0.15)
+        self.assertEqual(take_one_each(clips, plain), clips)
 
     def test_without_segments_clips_are_what_is_heard(self) -> None:
         plain = AudioConfig(sample_rate_hz=8000, duration_s=0.15)

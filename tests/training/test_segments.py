@@ -19,6 +19,7 @@ from esc_tf.evaluation.metrics import compute_metrics
 from esc_tf.tasks.classifier import load_classifier
 from esc_tf.training.experiment import describe_start, train_experiment
 from esc_tf.training.run_directory import RunDirectory
+from export.source import load_source
 from tests.config.base import problems_with
 from tests.tiny import TINY
 from tests.trained_tones import LABELS, RATE_HZ, call, write_tones
@@ -171,6 +172,17 @@ class SegmentRunTest(tf.test.TestCase):
         ]
         for label in LABELS:
             self.assertAllClose(values[0][label], values[1][label], atol=1e-3)
+
+    def test_sounds_of_no_class_are_not_measured_with_segments(self) -> None:
+        code, _, err = call(evaluate, "--open-set", "--run-dir", str(self.run_dir))
+        self.assertEqual(code, 2)
+        self.assertIn("--open-set: the model hears segments", err)
+
+    def test_an_exports_clips_are_segments(self) -> None:
+        source = load_source(self.run_dir)
+        for part in (source.calibration, source.evaluation):
+            self.assertEqual(part.waveforms.shape[1], _LENGTH)
+            self.assertAllClose(np.abs(part.waveforms).max(axis=1), np.ones(len(part.names)))
 
     def test_the_report_shows_votes_and_segments(self) -> None:
         code, _, err = call(report, str(self.run_dir), "--out", str(self.folder / "report"))

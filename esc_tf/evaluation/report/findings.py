@@ -16,10 +16,11 @@ from esc_tf.data import (
     load_clips,
     load_data_set,
     split_clips,
+    take_one_each,
 )
 from esc_tf.errors import DataError, EscTfError
 from esc_tf.evaluation.predictions import build_predict_step, predict_data_set
-from esc_tf.evaluation.voting import count_votes, group_in_order
+from esc_tf.evaluation.voting import count_votes
 from esc_tf.evaluation.workers import Workers
 from esc_tf.tasks.classifier import Classifier
 
@@ -139,9 +140,7 @@ def classify_clips(
 
 def read_sounds(clips: Sequence[CachedClip], experiment: Experiment) -> list[Sound]:
     """Read clips as the model hears them; of a clip in segments the first that is not silent."""
-    heard = cut_clips(clips, experiment.audio)
-    first = group_in_order([clip.record.clip_id for clip in heard])[1]
-    clips = [heard[position] for position in first]
+    clips = take_one_each(clips, experiment.audio)
     num_classes = 1 + max((clip.record.label_id for clip in clips), default=0)
     return [
         Sound(batch["waveform"][0].numpy(), int(batch["num_samples"][0]))

@@ -158,6 +158,8 @@ def learning_section(run: RunFiles) -> Section:
         "Training numbers are taken while the network learns, from augmented clips and with "
         "dropout: they are not those of the finished weights on the clips as they are."
     )
+    if run.phases:
+        note = f"These are the epochs of the last phase, {run.phases[-1]['name']}. {note}"
     if not has_validation:
         note += " The run kept no validation clips."
     return Section("learning", "Learning curves", join([grid(figures), paragraph(note)]))
