@@ -92,7 +92,7 @@ def write_analysis(
         if isinstance(last.front_end, MelInit) and start is not None:
             _add_bands(found, last.front_end, start.front_end, partial)
         _add_answers(found, phases, start, experiment.num_samples, partial)
-        _add_features(found, phases, experiment, num_clips, partial, report)
+        _add_features(found, phases, start, experiment, num_clips, partial, report)
         text = json.dumps(_to_json(found.facts), indent=1, ensure_ascii=False, allow_nan=False)
         (partial / FACTS_FILE).write_text(text, encoding="utf-8")
         np.savez_compressed(partial / ARRAYS_FILE, **found.arrays)  # type: ignore[arg-type]
@@ -199,6 +199,7 @@ def _add_answers(
 def _add_features(
     found: _Findings,
     phases: Sequence[PhaseFrontEnd],
+    start: PhaseFrontEnd | None,
     experiment: Experiment,
     num_clips: int,
     folder: Path,
@@ -212,26 +213,32 @@ def _add_features(
         report(f"without features of clips: {problem}")
         found.facts["clips_missing"] = problem
         return
+    # The start of `mel_init` is no phase, and the first thing to compare with.
+    shown = list(phases) if start is None or start in phases else [start, *phases]
     names = [f"{clip.record.label_name}: {clip.record.clip_id}" for clip in clips]
-    features = {phase.name: extract_features(phase.front_end, sounds) for phase in phases}
-    first = next(iter(features.values()))
-    for number, (entry, of_clips) in enumerate(
-        zip(found.facts["phases"], features.values(), strict=True)
-    ):
-        found.arrays[f"features_{number}_{entry['name']}"] = np.stack(of_clips)
-        entry["features"] = [
-            {
-                "clip": name,
-                "mean": float(values.mean()),
-                "deviation": float(values.std()),
-                "smallest": float(values.min()),
-                "largest": float(values.max()),
-                "correlation_with_first_phase": correlate(values, reference),
-            }
-            for name, values, reference in zip(names, of_clips, first, strict=True)
-        ]
+    features = {phase.name: extract_features(phase.front_end, sounds) for phase in shown}
+    reference = features[shown[0].name]
+    found.facts["features"] = {
+        "compared_with": shown[0].name,
+        "clips": names,
+        "phases": {
+            name: [
+                {
+                    "mean": float(values.mean()),
+                    "deviation": float(values.std()),
+                    "smallest": float(values.min()),
+                    "largest": float(values.max()),
+                    "correlation": correlate(values, first),
+                }
+                for values, first in zip(of_clips, reference, strict=True)
+            ]
+            for name, of_clips in features.items()
+        },
+    }
+    for number, (name, of_clips) in enumerate(features.items()):
+        found.arrays[f"features_{number}_{name}"] = np.stack(of_clips)
     grids = {
-        phase.name: phase.front_end.measure_time_grid(experiment.num_samples) for phase in phases
+        phase.name: phase.front_end.measure_time_grid(experiment.num_samples) for phase in shown
     }
     drawing = figures.draw_features(features, grids, names, folder / "features.png")
     caption = (

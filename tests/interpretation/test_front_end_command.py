@@ -84,17 +84,20 @@ def test_a_run_in_phases(in_phases: tuple[Path, Classifier], cache: Path) -> Non
     expected = np.linalg.norm(bank - start_bank, axis=0) / np.linalg.norm(start_bank, axis=0)
     assert facts["bands"]["bank_relative_change"] == pytest.approx(expected.tolist(), rel=1e-5)
     assert len(facts["bands"]["centre_shift_hz"]) == 24
-    # Features of three clips after every phase, of the first the mel spectrogram itself.
+    # Features of three clips at the start, which is the first phase's mel, and after every phase.
     features = [arrays[name] for name in sorted(arrays) if name.startswith("features_")]
-    assert [item.shape for item in features] == [(3, 32, 24)] * 3
-    for phase, values in zip(facts["phases"], features, strict=True):
-        assert len(phase["features"]) == 3
-        assert phase["features"][0]["mean"] == pytest.approx(float(values[0].mean()), rel=1e-5)
-    first, moved = (facts["phases"][index]["features"][0] for index in (0, 2))
-    assert first["correlation_with_first_phase"] == pytest.approx(1.0)
-    expected_correlation = np.corrcoef(features[0][0].ravel(), features[2][0].ravel())[0, 1]
-    assert moved["correlation_with_first_phase"] == pytest.approx(expected_correlation, rel=1e-5)
-    assert moved["correlation_with_first_phase"] < 0.99
+    assert [item.shape for item in features] == [(3, 32, 24)] * 4
+    np.testing.assert_allclose(features[0], features[1], atol=1e-3)
+    assert facts["features"]["compared_with"] == "start"
+    assert len(facts["features"]["clips"]) == 3
+    told = facts["features"]["phases"]
+    assert list(told) == ["start", "backbone", "front_end", "everything"]
+    for (name, of_clips), values in zip(told.items(), features, strict=True):
+        for row, entry in enumerate(of_clips):
+            assert entry["mean"] == pytest.approx(float(values[row].mean()), rel=1e-5), name
+            expected = np.corrcoef(features[0][row].ravel(), values[row].ravel())[0, 1]
+            assert entry["correlation"] == pytest.approx(expected, rel=1e-5), name
+    assert told["everything"][0]["correlation"] < 0.99 < told["backbone"][0]["correlation"]
 
 
 def test_figures_are_pictures_and_the_page_holds_them(in_phases: tuple[Path, Classifier]) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from esc_tf.evaluation.report.sections.network import choose_evenly
 from esc_tf.frames import TimeGrid
 from esc_tf.interpretation.figures.canvas import (
+    AMOUNTS,
     BLUE,
     MUTED,
     VERMILION,
@@ -29,6 +30,7 @@ _NUM_COLUMNS = 4
 _NUM_LINES = 8
 _RANGE_DB = 60.0
 _LOWEST_HZ = 30.0
+_TICKS_HZ = (0, 100, 250, 500, 1000, 2000, 5000, 10000, 20000)
 
 
 def draw_kernels(learned: KernelBank, start: KernelBank | None, path: Path) -> Path:
@@ -76,7 +78,7 @@ def draw_spectra(banks: Mapping[str, KernelBank], path: Path) -> Path:
                 levels[bank.order].T,
                 origin="lower",
                 aspect="auto",
-                cmap="Purples",
+                cmap=AMOUNTS,
                 vmin=-_RANGE_DB,
                 vmax=0.0,
                 interpolation="antialiased",
@@ -94,41 +96,49 @@ def draw_spectra(banks: Mapping[str, KernelBank], path: Path) -> Path:
 def draw_mel_curves(
     learned: np.ndarray, start: np.ndarray, frequencies_hz: np.ndarray, path: Path
 ) -> Path:
-    """Draw what each band answers to, learned against the start; ``(bands, frequencies)`` both."""
+    """Draw what each band answers to, learned against the start; ``(bands, frequencies)`` both.
+
+    In decibels, since what matters behind the logarithm may lie far below a band's peak.
+    """
     chosen = choose_evenly(list(range(len(learned))), _NUM_LINES)
-    scale = np.maximum(start.max(axis=1, keepdims=True), 1e-30)
+    peaks = np.maximum(start.max(axis=1, keepdims=True), 1e-30)
+    learned_db, start_db = (
+        10.0 * np.log10(np.maximum(curves / peaks, 1e-12)) for curves in (learned, start)
+    )
+    shown = np.flatnonzero(frequencies_hz >= _LOWEST_HZ)
 
     def paint(figure: Figure) -> None:
-        set_title(figure, "mel curves, each band over the largest value that it began with")
-        upper, lower = figure.subplots(2, 1, height_ratios=[1.0, 1.4])
+        set_title(figure, "mel curves, each band over the peak that it began with")
+        lines, *maps = figure.subplots(3, 1, height_ratios=[1.2, 1.0, 1.0], sharex=True)
         for index in chosen:
-            upper.plot(frequencies_hz, (start / scale)[index], color=MUTED, linewidth=1.0)
-            upper.plot(frequencies_hz, (learned / scale)[index], color=BLUE, linewidth=1.0)
-        upper.plot([], [], color=MUTED, label="start")
-        upper.plot([], [], color=BLUE, label="learned")
-        upper.legend(loc="upper right", ncols=2)
-        upper.set_ylabel(f"{len(chosen)} of {len(learned)} bands")
-        _set_frequency_axis(upper, frequencies_hz)
-        change = (learned - start) / scale
-        largest = float(np.abs(change).max()) or 1.0
-        shown = np.flatnonzero(frequencies_hz >= _LOWEST_HZ)
-        image = lower.pcolormesh(
-            frequencies_hz[shown],
-            np.arange(len(change)),
-            change[:, shown],
-            cmap="PuOr_r",
-            vmin=-largest,
-            vmax=largest,
-            shading="nearest",
-            rasterized=True,
-        )
-        _set_frequency_axis(lower, frequencies_hz)
-        lower.set(xlabel="frequency (Hz)", ylabel="band")
-        bar = figure.colorbar(image, ax=lower, pad=0.01, aspect=18)
-        bar.set_label("learned minus start")
+            lines.plot(frequencies_hz, start_db[index], color=MUTED, linewidth=0.8)
+            lines.plot(frequencies_hz, learned_db[index], color=BLUE, linewidth=0.8)
+        lines.plot([], [], color=MUTED, label="start")
+        lines.plot([], [], color=BLUE, label="learned")
+        lines.legend(loc="lower right", ncols=2, frameon=True)
+        lines.set_ylim(-_RANGE_DB, 5.0)
+        lines.set_ylabel(f"{len(chosen)} of {len(learned)} bands (dB)")
+        for axes, levels, title in zip(
+            maps, (start_db, learned_db), ("start", "learned"), strict=True
+        ):
+            image = axes.pcolormesh(
+                frequencies_hz[shown],
+                np.arange(len(levels)),
+                levels[:, shown],
+                cmap=AMOUNTS,
+                vmin=-_RANGE_DB,
+                vmax=0.0,
+                shading="nearest",
+                rasterized=True,
+            )
+            axes.set(title=title, ylabel="band")
+        _set_frequency_axis(maps[-1], frequencies_hz)
+        maps[-1].set_xlabel("frequency (Hz)")
+        bar = figure.colorbar(image, ax=maps, pad=0.01, aspect=24)
+        bar.set_label("level (dB)")
         bar.outline.set_visible(False)
 
-    return write_png(paint, path, width_in=8.4, height_in=6.2)
+    return write_png(paint, path, width_in=8.4, height_in=7.6)
 
 
 def draw_answers(answers: Mapping[str, np.ndarray], tones_hz: np.ndarray, path: Path) -> Path:
@@ -148,6 +158,8 @@ def draw_answers(answers: Mapping[str, np.ndarray], tones_hz: np.ndarray, path: 
                 tones_hz, np.arange(len(values)), values, cmap="viridis", rasterized=True
             )
             axes.set_xscale("log")
+            axes.set_xticks(*_choose_ticks(tones_hz[0], tones_hz[-1]))
+            axes.minorticks_off()
             axes.set(title=shorten(title), xlabel="frequency of the tone (Hz)")
             bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=18)
             bar.outline.set_visible(False)
@@ -238,5 +250,10 @@ def draw_features(
 def _set_frequency_axis(axes: Axes, frequencies_hz: np.ndarray) -> None:
     axes.set_xscale("symlog", linthresh=1000.0, linscale=1.0)
     axes.set_xlim(0.0, float(frequencies_hz[-1]))
-    ticks = [hz for hz in (0, 250, 500, 1000, 2000, 5000, 10000, 20000) if hz <= frequencies_hz[-1]]
-    axes.set_xticks(ticks, [f"{hz // 1000}k" if hz >= 1000 else str(hz) for hz in ticks])
+    axes.set_xticks(*_choose_ticks(0.0, float(frequencies_hz[-1])))
+
+
+def _choose_ticks(lowest_hz: float, highest_hz: float) -> tuple[list[int], list[str]]:
+    """Places of ticks and their labels."""
+    ticks = [hz for hz in _TICKS_HZ if lowest_hz <= hz <= highest_hz]
+    return ticks, [f"{hz // 1000}k" if hz >= 1000 else str(hz) for hz in ticks]
