@@ -248,6 +248,18 @@ def test_plans_are_runs_of_their_own(tmp_path: Path) -> None:
     assert third is not None and third.inherited is None
 
 
+def test_layers_learn_at_rates_of_their_own_in_a_phase(tmp_path: Path) -> None:
+    steps = {
+        "one": {"front_end": _FIXED, "learning_rates": {"block1*": 0.5}},
+        "two": {"trained": ["front_end/*"]},
+        "three": {"learning_rates": {"front_end/*": 1e-3}},
+    }
+    plans = plan_phases(make(tmp_path, phases=steps), tmp_path)
+    rates = [getattr(plan.experiment.recipe.fine_tuning, "learning_rates", None) for plan in plans]
+    assert rates == [{"block1*": 0.5}, {}, {"front_end/*": 1e-3}]
+    assert plans[0].experiment.recipe.fine_tuning.source is None
+
+
 def load(text: str, folder: Path) -> Experiment:
     from esc_tf.config import load_experiment
 
