@@ -91,10 +91,13 @@ class MelInitConfig(MelConfig):
 
     - ``trained``: the stages that training changes, ``dft`` (the transform's kernels) and ``mel``
       (the bank); an empty list: neither.
+    - ``reach``: how far a band may grow beyond its triangle on either side, in widths of the
+      triangle; null: over all bins, where quiet bands soon hear the loud bins far below them.
     """
 
     name: Literal["mel_init"]
     trained: list[Literal["dft", "mel"]] = ["dft", "mel"]
+    reach: Annotated[float, Field(ge=0.0)] | None = None
 
     @field_validator("trained")
     @classmethod

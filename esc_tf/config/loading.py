@@ -20,7 +20,7 @@ RUN_FACTS_KEY = "run"
 
 # Front ends that take the same settings, so that one goes on with the other's; each with the
 # options that it has alone.
-_MEL_FRONT_ENDS = {"log_mel": {"computation"}, "mel_init": {"trained"}}
+_MEL_FRONT_ENDS = {"log_mel": {"computation"}, "mel_init": {"trained", "reach"}}
 
 
 def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -84,6 +86,8 @@ class BandSum(keras.layers.Layer):
 
     Args:
         num_bands: sums.
+        limits: for each band the first bin that may count and the one behind the last; None: all
+            bins may.
 
     Call arguments:
         powers: ``(batch, time, bins)``.
@@ -92,26 +96,60 @@ class BandSum(keras.layers.Layer):
         ``(batch, time, num_bands)``, 0 or more.
     """
 
-    def __init__(self, num_bands: int, **kwargs: Any) -> None:
+    def __init__(
+        self, num_bands: int, limits: Sequence[Sequence[int]] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.num_bands = int(num_bands)
+        self.limits = None if limits is None else [[int(bin_) for bin_ in pair] for pair in limits]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = (input_shape[-1], self.num_bands)
         self.kernel = self.add_weight(shape=shape, initializer="glorot_uniform", name="kernel")
+        self._may_count: np.ndarray | float = 1.0
+        if self.limits is not None:
+            first, stop = np.array(self.limits).T
+            bins = np.arange(self.kernel.shape[0])[:, np.newaxis]
+            self._may_count = ((first <= bins) & (bins < stop)).astype(np.float32)
         self.built = True
 
     def call(self, powers: Any) -> Any:
-        kernel = ops.convert_to_tensor(self.kernel)
+        kernel = ops.convert_to_tensor(self.kernel) * self._may_count
         return ops.matmul(powers, kernel + ops.stop_gradient(ops.maximum(kernel, 0.0) - kernel))
 
     def read_bank(self) -> np.ndarray:
         """``(bins, num_bands)``: the weights that count, float32."""
-        bank: np.ndarray = np.maximum(ops.convert_to_numpy(self.kernel), 0.0)
+        kernel = ops.convert_to_numpy(self.kernel) * self._may_count
+        bank: np.ndarray = np.maximum(kernel, 0.0)
         return bank
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_bands": self.num_bands}
+        return {**super().get_config(), "num_bands": self.num_bands, "limits": self.limits}
+
+
+def find_limits(bank: np.ndarray, reach: float) -> list[list[int]]:
+    """The bins that each band spans, and ``reach`` times as many more on either side.
+
+    Args:
+        bank: ``(bins, bands)``.
+        reach: 0 or more.
+
+    Returns:
+        For each band its first bin and the one behind its last; ``[0, 0]`` for an empty band.
+
+    >>> find_limits(np.array([[0.0], [0.0], [0.5], [1.0], [0.0], [0.0]]), 0.5)
+    [[1, 5]]
+    """
+    limits = []
+    for weights in bank.T:
+        used = np.flatnonzero(weights)
+        if not used.size:
+            limits.append([0, 0])
+            continue
+        margin = math.ceil(reach * (used[-1] + 1 - used[0]))
+        first, stop = int(used[0]) - margin, int(used[-1]) + 1 + margin
+        limits.append([max(first, 0), min(stop, len(weights))])
+    return limits
 
 
 @keras.saving.register_keras_serializable(package="esc_tf")
@@ -124,7 +162,7 @@ class MelInit(MelFrontEnd[MelInitConfig]):
     ``MelFrontEnd`` for clips of different lengths.
 
     Both stages need small steps: what a loud bin adds to a quiet band 80 dB below it weighs 10⁸
-    times what the quiet bins do.
+    times what the quiet bins do. The setting ``reach`` keeps such bins out of the bank.
 
     Sub-layers: ``dft`` (``FilterPower``), ``mel`` (``BandSum``). Those that the
     setting ``trained`` does not name are not trainable.
@@ -168,7 +206,9 @@ class MelInit(MelFrontEnd[MelInitConfig]):
         self.dft = FilterPower(
             len(window), self.settings.hop_length, len(bank), name="dft", dtype="float32"
         )
-        self.mel = BandSum(bank.shape[1], name="mel", dtype="float32")
+        reach = self.settings.reach
+        limits = None if reach is None else find_limits(bank, reach)
+        self.mel = BandSum(bank.shape[1], limits, name="mel", dtype="float32")
         self.dft.build()
         self.mel.build((None, None, len(bank)))
         self.dft.set_weights([windowed_exponentials(window, n_fft, len(bank))])

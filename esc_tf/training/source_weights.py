@@ -26,6 +26,7 @@ _NO_MATTER = (
     "batch_shape",
     "momentum",
     "seed",
+    "kernel_regularizer",
     "num_frames",
 )
 _MOST_DIFFERENCES = 8

@@ -27,7 +27,7 @@ def build(name: str, **changes: object) -> MelInit:
 
 def build_fixed(layer: MelInit, computation: str = "rfft") -> LogMelSpectrogram:
     """The log-mel spectrogram that a front end begins as."""
-    settings = layer.settings.model_dump(exclude={"name", "trained"})
+    settings = layer.settings.model_dump(exclude={"name", "trained", "reach"})
     return LogMelSpectrogram(layer.sample_rate_hz, **settings, computation=computation)
 
 
@@ -222,6 +222,26 @@ class TrainingTest(tf.test.TestCase, parameterized.TestCase):
         outside = layer.get_weights()[1] == 0.0
         self.assertGreater(outside.mean(), 0.9)
         self.assertGreater((gradient[outside] != 0.0).mean(), 0.9)
+
+    def test_a_band_grows_no_further_than_its_reach(self) -> None:
+        layer = build("log_mel_60", reach=1.0, normalization="none")
+        start = layer.get_weights()[1]
+        self.assertAllEqual(layer.mel.read_bank(), start)
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(layer(make_waveforms(2, NUM_SAMPLES)))
+        gradient = tape.gradient(value, layer.mel.kernel).numpy()
+        for band in (0, 20, 59):
+            used = np.flatnonzero(start[:, band])
+            width = used[-1] + 1 - used[0]
+            first, stop = max(used[0] - width, 0), min(used[-1] + 1 + width, len(start))
+            self.assertTrue((gradient[first:stop, band] != 0.0).all())
+            self.assertFalse(gradient[:first, band].any())
+            self.assertFalse(gradient[stop:, band].any())
+        layer.set_weights([layer.get_weights()[0], np.ones_like(start)])
+        self.assertLess(layer.mel.read_bank().mean(), 0.2)
+        again = MelInit.from_config(layer.get_config())
+        again.set_weights(layer.get_weights())
+        self.assertAllEqual(again(make_waveforms(1, 4_000)), layer(make_waveforms(1, 4_000)))
 
     def test_a_step_moves_what_trains_and_nothing_else(self) -> None:
         layer = build("log_mel_60", trained=["mel"])
