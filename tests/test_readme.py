@@ -101,6 +101,14 @@ def _find_mistakes_in_line(words: list[str]) -> list[str]:
             path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__main__.py"
         )
         known = source.read_text() + (ROOT / "esc_tf" / "command.py").read_text() + '"--help"'
+        if module == "esc_tf.interpret":  # each sub-command is a file of its own
+            name = words[words.index(module) + 1].replace("-", "_")
+            if not (path / f"{name}.py").is_file():
+                return [f"{module} has no command {name}"]
+            shared = {"grad_cam": ["nmf.py"]}  # takes the same clips
+            known += "".join(
+                (path / file).read_text() for file in [f"{name}.py", *shared.get(name, [])]
+            )
         flags = [word.split("=")[0] for word in words if word.startswith("--")]
         if module == "serving":  # the only command with flags by the dozen, in a file of their own
             known += (ROOT / "serving" / "flags.py").read_text()
