@@ -20,6 +20,19 @@ from esc_tf.frontends.settings import check_settings
 SettingsType = TypeVar("SettingsType", bound=MelConfig)
 
 
+def build_bank(settings: MelConfig, sample_rate_hz: int) -> np.ndarray:
+    """The bank of triangles that settings describe, float32 ``(n_fft // 2 + 1, n_mels)``."""
+    return mel_filterbank(
+        sample_rate_hz,
+        settings.n_fft,
+        settings.n_mels,
+        settings.fmin_hz,
+        settings.fmax_hz,
+        settings.mel_scale,
+        settings.mel_norm,
+    )
+
+
 class MelFrontEnd(keras.layers.Layer, Generic[SettingsType]):
     """Waveform → log-mel spectrogram, in float32 whatever the dtype policy.
 
@@ -72,16 +85,7 @@ class MelFrontEnd(keras.layers.Layer, Generic[SettingsType]):
 
     def build_bank(self) -> np.ndarray:
         """The bank of triangles, float32 ``(n_fft // 2 + 1, n_mels)``."""
-        settings = self._settings
-        return mel_filterbank(
-            self.sample_rate_hz,
-            settings.n_fft,
-            settings.n_mels,
-            settings.fmin_hz,
-            settings.fmax_hz,
-            settings.mel_scale,
-            settings.mel_norm,
-        )
+        return build_bank(self._settings, self.sample_rate_hz)
 
     def compute_mel(self, waveform: Any) -> Any:
         """Padded waveform ``(batch, samples)`` → mel powers ``(batch, time, n_mels)``.

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from esc_tf.errors import AudioError
+from esc_tf.frontends.mel_front_end import build_bank
 from esc_tf.interpretation.listening import ShortTimeTransform, spread_over_bins
 from esc_tf.interpretation.reading import ReadClip, Reading
-from esc_tf.interpretation.sounds import build_bank, choose_gain, find_peak
+from esc_tf.interpretation.sounds import choose_gain, find_peak
 
 _FULL_SCALE = 32768
 
@@ -99,7 +100,8 @@ class Packing:
         """Window, spreading of bands over FFT bins, and W of every layer and method."""
         reading = self._reading
         window = ShortTimeTransform.of_front_end(reading.front_end).padded_window
-        spreading = spread_over_bins(np.eye(reading.front_end.n_mels), build_bank(reading))
+        bank = build_bank(reading.front_end, reading.sample_rate_hz)
+        spreading = spread_over_bins(np.eye(reading.front_end.n_mels), bank)
         parts = [_encode_floats(window), _encode_floats(spreading)]
         for layer in reading.layers:
             parts.append(_encode_floats(self._largest[layer]))

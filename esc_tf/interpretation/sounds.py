@@ -10,27 +10,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from esc_tf.audio.filterbanks import mel_filterbank
 from esc_tf.files import write_atomically
+from esc_tf.frontends.mel_front_end import build_bank
 from esc_tf.interpretation.listening import ShortTimeTransform, listen
 from esc_tf.interpretation.reading import Reading
 
 # The largest sample that 16 bits hold, full scale 1.
 LARGEST_SAMPLE = 32767 / 32768
-
-
-def build_bank(reading: Reading) -> np.ndarray:
-    """The mel filter bank ``(n_fft // 2 + 1, bins)`` under a reading's spectrograms."""
-    settings = reading.front_end
-    return mel_filterbank(
-        reading.sample_rate_hz,
-        settings.n_fft,
-        settings.n_mels,
-        settings.fmin_hz,
-        settings.fmax_hz,
-        settings.mel_scale,
-        settings.mel_norm,
-    )
 
 
 @dataclass(frozen=True)
@@ -98,7 +84,7 @@ class ClipFeatures:
 
     @cached_property
     def _bank(self) -> np.ndarray:
-        return build_bank(self.reading)
+        return build_bank(self.reading.front_end, self.reading.sample_rate_hz)
 
 
 def choose_gain(peaks: Sequence[float]) -> float:

@@ -46,7 +46,8 @@ class Classification:
         self._experiment, self._label_names, self._workers = experiment, label_names, workers
         self._step = build_predict_step(model, workers.strategy)
         # One for each part, which an epoch does not trace again.
-        self._pipelines: dict[int, ClipPipeline] = {}
+        # With the clips, so that no other list gets their identity.
+        self._pipelines: dict[int, tuple[Sequence[CachedClip], ClipPipeline]] = {}
 
     @property
     def trained_variables(self) -> list[keras.Variable]:
@@ -92,13 +93,14 @@ class Classification:
 
     def _predict(self, heard: Sequence[CachedClip]) -> Predictions:
         if id(heard) not in self._pipelines:
-            self._pipelines[id(heard)] = build_pipeline(
+            pipeline = build_pipeline(
                 heard,
                 audio=self._experiment.audio,
                 num_classes=len(self._label_names),
                 batch_size=self._experiment.recipe.batch_size,
                 training=False,
             )
+            self._pipelines[id(heard)] = heard, pipeline
         part = EpochPart(worker=self._workers.index, num_workers=self._workers.count)
-        batches = self._pipelines[id(heard)].epoch(part=part)
+        batches = self._pipelines[id(heard)][1].epoch(part=part)
         return predict_data_set(self._step, batches, self._workers)

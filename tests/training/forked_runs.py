@@ -193,7 +193,7 @@ def _plan(item: Mapping[str, Any], output: str) -> None:
     """Patch the moment into this process."""
     import keras
 
-    from esc_tf.training import experiment
+    from esc_tf.training import classification, experiment
 
     def act() -> None:
         _DEEDS.get(item["do"], lambda path: _send(item["do"]))(item["path"])
@@ -211,7 +211,7 @@ def _plan(item: Mapping[str, Any], output: str) -> None:
         plain_callbacks = experiment.build_callbacks
         experiment.build_callbacks = lambda *given: [*plain_callbacks(*given), Fault()]
     elif item["at"] == "validation":
-        plain_step = experiment.build_predict_step
+        plain_step = classification.build_predict_step
         epochs = []
 
         def build(*given: Any) -> Callable[[Any], Any]:
@@ -226,7 +226,7 @@ def _plan(item: Mapping[str, Any], output: str) -> None:
 
             return first_of_two
 
-        experiment.build_predict_step = build
+        classification.build_predict_step = build
     elif item["at"] == "end":
         plain_write = experiment.RunDirectory.write_model
 

@@ -21,8 +21,9 @@ from esc_tf import evaluate
 from esc_tf.config import Experiment
 from esc_tf.data import CachedClip, Split, load_clips
 from esc_tf.errors import DataError, EscTfError, RequestError
+from esc_tf.evaluation import voting
 from esc_tf.evaluation.metrics import compute_metrics
-from esc_tf.training import cross_validation, experiment
+from esc_tf.training import classification, cross_validation
 from esc_tf.training.cross_validation import cross_validate, plan_folds
 from esc_tf.training.experiment import train_experiment
 from esc_tf.training.loop import TrainingLoop
@@ -150,7 +151,7 @@ class BothWeightsTest(tf.test.TestCase):
 
     def test_both_are_tested_and_none_twice(self) -> None:
         options = {"epochs": 2, "monitor": "validation_loss"}
-        with mock.patch.object(experiment, "compute_metrics", wraps=compute_metrics) as measured:
+        with mock.patch.object(voting, "compute_metrics", wraps=compute_metrics) as measured:
             best = self.train("best", select="best", **options)
         self.assertEqual((best["test_best"]["epoch"], best["test_last"]["epoch"]), (1, 2))
         self.assertEqual(measured.call_count, 3)  # validation, and two sets of weights
@@ -167,7 +168,7 @@ class BothWeightsTest(tf.test.TestCase):
             self.assertAllClose(again["roc_auc_macro"], metrics["test"]["roc_auc_macro"])
 
     def test_one_epoch_is_tested_once_and_without_validation_there_is_no_best(self) -> None:
-        with mock.patch.object(experiment, "compute_metrics", wraps=compute_metrics) as measured:
+        with mock.patch.object(voting, "compute_metrics", wraps=compute_metrics) as measured:
             metrics = self.train("one", epochs=1)
         self.assertEqual(measured.call_count, 2)
         self.assertEqual(metrics["test_last"], metrics["test_best"])
@@ -183,7 +184,7 @@ class BothWeightsTest(tf.test.TestCase):
 
     def test_no_test_clip_is_read_before_training_has_ended(self) -> None:
         read: list[set[str]] = []
-        plain_build, plain_train = experiment.build_dataset, TrainingLoop.train
+        plain_build, plain_train = classification.build_pipeline, TrainingLoop.train
 
         def build(clips: Any, **options: Any) -> Any:
             read.append(ids(clips))
@@ -195,14 +196,14 @@ class BothWeightsTest(tf.test.TestCase):
             return result
 
         with (
-            mock.patch.object(experiment, "build_dataset", build),
+            mock.patch.object(classification, "build_pipeline", build),
             mock.patch.object(TrainingLoop, "train", train),
         ):
             self.train("run", epochs=2)
         split = read_split(RunDirectory(self.folder / "run"))
         self.assertEqual({part: len(split[part]) for part in split}, SIZES)
         end = read.index({"training has ended"})
-        self.assertEqual(read[:end], [set(split["validation"])] * 2)
+        self.assertEqual(read[:end], [set(split["validation"])])  # once for all epochs
         self.assertIn(set(split["test"]), read[end:])
 
     def test_resuming_with_other_clips_is_refused(self) -> None:
