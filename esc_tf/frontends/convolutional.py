@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -10,12 +10,12 @@ from keras import ops
 
 from esc_tf import frames
 from esc_tf.config import HeuriNetConfig, MSTNetConfig
-from esc_tf.frontends.settings import check_settings
+from esc_tf.frontends.configured import ConfiguredFrontEnd
 
 SettingsType = TypeVar("SettingsType", bound=HeuriNetConfig | MSTNetConfig)
 
 
-class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
+class ConvolutionalFrontEnd(ConfiguredFrontEnd[SettingsType]):
     """Waveform → features by convolutions along time, in float32 whatever the dtype policy.
 
     The bands of the features are the channels of the last convolution. What lies beyond
@@ -32,26 +32,6 @@ class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
     Raises:
         ConfigError: a setting is unknown or wrong; all such are listed.
     """
-
-    settings_class: type[SettingsType]
-
-    def __init__(
-        self,
-        sample_rate_hz: int,
-        *,
-        name: str | None = None,
-        trainable: bool = True,
-        **settings: Any,
-    ) -> None:
-        super().__init__(name=name, trainable=trainable, dtype="float32")
-        self.sample_rate_hz = int(sample_rate_hz)
-        self._settings = check_settings(self.settings_class, settings)
-        self.built = True  # a subclass makes its weights at once
-
-    @property
-    def settings(self) -> SettingsType:
-        """The settings, defaults included."""
-        return self._settings
 
     @property
     def stages(self) -> list[keras.layers.Layer]:
@@ -107,15 +87,6 @@ class ConvolutionalFrontEnd(keras.layers.Layer, Generic[SettingsType]):
             first += ((window[0] - 1) / 2 - before) * step
             step, length = step * stride, num_positions
         return frames.TimeGrid(first / self.sample_rate_hz, step / self.sample_rate_hz)
-
-    def get_config(self) -> dict[str, Any]:
-        """Plain values that build the same layer."""
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "sample_rate_hz": self.sample_rate_hz,
-            **self._settings.model_dump(exclude={"name"}),
-        }
 
 
 def build_convolution(

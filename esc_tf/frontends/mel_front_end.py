@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -14,8 +13,8 @@ from esc_tf.audio.filterbanks import mel_filterbank
 from esc_tf.config import MelConfig
 from esc_tf.errors import ConfigError
 from esc_tf.frontends import clip_statistics
+from esc_tf.frontends.configured import ConfiguredFrontEnd
 from esc_tf.frontends.power_spectrogram import analysis_window
-from esc_tf.frontends.settings import check_settings
 
 SettingsType = TypeVar("SettingsType", bound=MelConfig)
 
@@ -33,7 +32,7 @@ def build_bank(settings: MelConfig, sample_rate_hz: int) -> np.ndarray:
     )
 
 
-class MelFrontEnd(keras.layers.Layer, Generic[SettingsType]):
+class MelFrontEnd(ConfiguredFrontEnd[SettingsType]):
     """Waveform → log-mel spectrogram, in float32 whatever the dtype policy.
 
     features = normalise(compress(mel(waveform))), cut or filled up to ``num_frames``, with
@@ -56,26 +55,9 @@ class MelFrontEnd(keras.layers.Layer, Generic[SettingsType]):
         ConfigError: a setting is unknown or wrong; all such are listed.
     """
 
-    settings_class: type[SettingsType]
-
-    def __init__(
-        self,
-        sample_rate_hz: int,
-        *,
-        name: str | None = None,
-        trainable: bool = True,
-        **settings: Any,
-    ) -> None:
-        super().__init__(name=name, trainable=trainable, dtype="float32")
-        self.sample_rate_hz = int(sample_rate_hz)
-        self._settings = check_settings(self.settings_class, settings)
+    def __init__(self, sample_rate_hz: int, **settings: Any) -> None:
+        super().__init__(sample_rate_hz, **settings)
         _check_against_rate(self._settings, self.sample_rate_hz)
-        self.built = True  # a subclass makes its weights at once, if it has any
-
-    @property
-    def settings(self) -> SettingsType:
-        """The settings, defaults included."""
-        return self._settings
 
     def build_window(self) -> np.ndarray:
         """The analysis window, float64 ``(win_length,)``."""
@@ -140,15 +122,6 @@ class MelFrontEnd(keras.layers.Layer, Generic[SettingsType]):
         # A frame of a centred transform lies around its first sample, see ``esc_tf.frames``.
         first_s = 0.0 if settings.center else settings.n_fft / 2 / rate_hz
         return frames.TimeGrid(first_s, settings.hop_length / rate_hz)
-
-    def get_config(self) -> dict[str, Any]:
-        """Plain values that build the same layer."""
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "sample_rate_hz": self.sample_rate_hz,
-            **self._settings.model_dump(exclude={"name"}),
-        }
 
     def _count_frames(self, num_samples: Any) -> Any:
         settings = self._settings

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from esc_tf.audio.filterbanks import mel_filterbank
 from esc_tf.frontends.power_spectrogram import analysis_window
 from esc_tf.models.checkpoints.assignment import find_weights
 from esc_tf.models.checkpoints.rules import (
@@ -82,17 +81,9 @@ _FRONT_END_TENSORS = (
 
 def _compare_with_front_end(name: str, tensor: np.ndarray, front_end: Any) -> str | None:
     """Say how a constant of the original differs from what our front end computes with."""
-    settings, rate_hz = front_end.settings, front_end.sample_rate_hz
+    settings = front_end.settings
     if name == "logmel_extractor.melW":
-        ours: np.ndarray = mel_filterbank(
-            rate_hz,
-            settings.n_fft,
-            settings.n_mels,
-            settings.fmin_hz,
-            settings.fmax_hz,
-            settings.mel_scale,
-            settings.mel_norm,
-        )
+        ours: np.ndarray = front_end.build_bank()
         wanted = f"{settings.n_mels} bands from {settings.fmin_hz:g} Hz to {settings.fmax_hz} Hz"
     else:
         ours = _stft_kernel(settings, imaginary="imag" in name)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from esc_tf.audio.filterbanks import mel_filterbank
 from esc_tf.augment.features import apply_feature_augment, build_feature_draw
 from esc_tf.augment.mixup import WAVE_MIX_WEIGHT, build_wave_mix, mix_rows
 from esc_tf.augment.waveform import build_waveform_augment
@@ -116,15 +115,7 @@ def hearing_section(
 
 def _find_scale(front_end: LogMelSpectrogram) -> _Scale:
     settings, rate_hz = front_end.settings, front_end.sample_rate_hz
-    bank = mel_filterbank(
-        rate_hz,
-        settings.n_fft,
-        settings.n_mels,
-        settings.fmin_hz,
-        settings.fmax_hz,
-        settings.mel_scale,
-        settings.mel_norm,
-    )
+    bank = front_end.build_bank()
     bins_hz = np.arange(len(bank)) * rate_hz / settings.n_fft
     weight = bank.sum(axis=0)
     # A band narrower than a bin may be empty: it has no frequency to be labelled with.
