@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from esc_tf.errors import RequestError
 from esc_tf.interpretation.divergences import Divergence
+from esc_tf.interpretation.filter_history import FilterHistory
 from esc_tf.interpretation.nmf import check_activations, factorize, learn_patterns
-from esc_tf.interpretation.reading import PLAIN_NMF, FilterHistory, ReadingWriter
+from esc_tf.interpretation.reading import PLAIN_NMF, ReadingWriter
 from esc_tf.interpretation.scores import (
     ClipGroups,
     ScoreRow,
@@ -173,6 +176,10 @@ class LayerFit:
             rows.append(self._fit_floor(writer))
         return rows
 
+    @cached_property
+    def _order(self) -> list[int]:
+        return order_by_frequency(self._v, self._h)
+
     def _fit(
         self, method: str, frequencies_hz: np.ndarray
     ) -> tuple[np.ndarray, FilterHistory | None]:
@@ -180,15 +187,13 @@ class LayerFit:
         settings = self._settings
         if method == NMF:
             return self._learn_patterns(self._h), None
-        transform = build_transform(
-            method,
-            frequencies_hz,
-            **(
-                {"seed": settings.seed}
-                if TRANSFORMS[method] is LinearNoBiasSoftplus
-                else {"order": order_by_frequency(self._v, self._h)}
-            ),
+        # Any W needs no order, and nothing else starts at random.
+        options: dict[str, Any] = (
+            {"seed": settings.seed}
+            if TRANSFORMS[method] is LinearNoBiasSoftplus
+            else {"order": self._order}
         )
+        transform = build_transform(method, frequencies_hz, **options)
         history = train_transform(
             transform,
             self._v,
@@ -198,11 +203,7 @@ class LayerFit:
             epochs=settings.epochs,
             seed=settings.seed,
         )
-        return transform.filters, FilterHistory(
-            np.asarray(history.losses),
-            np.asarray(list(history.filters)),
-            np.stack(list(history.filters.values())),
-        )
+        return transform.filters, history
 
     def _learn_patterns(self, activations: np.ndarray) -> np.ndarray:
         found = learn_patterns(

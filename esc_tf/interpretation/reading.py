@@ -22,6 +22,7 @@ from esc_tf.audio.length import fit_waveform
 from esc_tf.config import LogMelConfig
 from esc_tf.errors import RequestError, UnknownNameError
 from esc_tf.files import describe_os_error, new_folder
+from esc_tf.interpretation.filter_history import FilterHistory
 from esc_tf.registry import look_up, suggest_name
 
 FACTS_FILE = "reading.json"
@@ -58,21 +59,6 @@ class ReadClip:
     predicted: str = ""
     probability: float | None = None
     is_silent: bool = False
-
-
-@dataclass(frozen=True)
-class FilterHistory:
-    """How a method came to its filters.
-
-    Attributes:
-        losses: float64 ``(epochs,)``, the objective that was minimised.
-        epochs: int ``(kept,)``: those of which the filters are kept, 0 the start.
-        filters: float32 ``(kept, bins, K)``.
-    """
-
-    losses: np.ndarray
-    epochs: np.ndarray
-    filters: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from esc_tf.errors import RequestError
-from esc_tf.files import write_atomically
 from esc_tf.interpretation.divergences import Divergence, check_spectrogram, compute_divergence
+from esc_tf.interpretation.filter_history import FilterHistory
 from esc_tf.interpretation.nmf import check_activations, learn_patterns
 from esc_tf.interpretation.transforms import SpectralTransform
 
@@ -21,39 +19,6 @@ from esc_tf.interpretation.transforms import SpectralTransform
 _FLOOR = 1e-4
 _TINY = 1e-30
 _PATTERN_ITERATIONS = 50
-
-
-@dataclass(frozen=True)
-class TransformHistory:
-    """How a transform came to its filters.
-
-    Args:
-        losses: reconstruction + smoothness penalty of each epoch, a mean over its batches, each
-            before its update.
-        filters: epoch → W ``(bins, rank)`` in the unit of the spectrogram; 0 is the start, and
-            the last is the end.
-    """
-
-    losses: tuple[float, ...]
-    filters: dict[int, np.ndarray]
-
-    def write(self, path: Path) -> None:
-        """Write an ``.npz`` with ``losses``, ``epochs`` and ``filters`` (epochs, bins, rank).
-
-        Raises:
-            OSError: it cannot be written; nothing is left.
-        """
-
-        def write(partial: Path) -> None:
-            with partial.open("wb") as file:
-                np.savez(
-                    file,
-                    losses=np.asarray(self.losses),
-                    epochs=np.asarray(list(self.filters)),
-                    filters=np.stack(list(self.filters.values())),
-                )
-
-        write_atomically(path, write)
 
 
 def compute_roughness(filters: Any) -> Any:
@@ -104,7 +69,7 @@ def train_transform(
     start_at_patterns: bool = False,
     seed: int = 0,
     on_epoch: Callable[[int, float], object] | None = None,
-) -> TransformHistory:
+) -> FilterHistory:
     """Minimise reconstruction + smoothness · roughness of W, by Adam.
 
     Both terms are of a spectrogram and activations with a mean of 1, the roughness of columns
@@ -178,7 +143,7 @@ def train_transform(
             kept[epoch] = transform.filters
         if on_epoch is not None:
             on_epoch(epoch, losses[-1])
-    return TransformHistory(tuple(losses), kept)
+    return FilterHistory(np.asarray(losses), np.asarray(list(kept)), np.stack(list(kept.values())))
 
 
 def _compile_step(

@@ -9,7 +9,8 @@ import numpy as np
 
 from esc_tf.config import LogMelConfig
 from esc_tf.interpretation.discriminative import compare_classes
-from esc_tf.interpretation.reading import FilterHistory, ReadClip, Reading, write_reading
+from esc_tf.interpretation.filter_history import FilterHistory
+from esc_tf.interpretation.reading import ReadClip, Reading, write_reading
 
 LAYER = "block/1"
 CLASSES = ("dog", "rain", "a_class_with_a_very_long_name_indeed")

@@ -11,7 +11,8 @@ import soundfile
 
 from esc_tf.config import LogMelConfig
 from esc_tf.errors import RequestError, UnknownNameError
-from esc_tf.interpretation.reading import FilterHistory, ReadClip, Reading, write_reading
+from esc_tf.interpretation.filter_history import FilterHistory
+from esc_tf.interpretation.reading import ReadClip, Reading, write_reading
 
 BINS, FRAMES, RANK = 6, 9, 3
 LAYER = "block/1 out"
