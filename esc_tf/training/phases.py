@@ -22,6 +22,7 @@ from esc_tf.config import Experiment
 from esc_tf.config.recipe import FineTuningConfig, PhaseConfig
 from esc_tf.data import cut_split, load_clips
 from esc_tf.errors import RequestError
+from esc_tf.evaluation.report.run_files import PHASES_FILE
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.training.devices import build_devices
 from esc_tf.training.experiment import RunResult, describe_start, train_experiment
@@ -35,8 +36,6 @@ from esc_tf.training.run_directory import (
 from esc_tf.training.spectrogram_forcing import check_target
 from esc_tf.training.split_file import SPLIT_FILE, split_experiment
 from esc_tf.training.termination import StopSignal
-
-RESULT_FILE = "phases.json"
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def train_phases(
     """
     run.check(resume)
     plans = plan_phases(experiment, run.path)
-    label_names = check_phases(experiment, plans)
+    facts = check_phases(experiment, plans)
     if resume and run.read_resolved()[0].recipe.epochs != experiment.recipe.epochs:
         raise RequestError(
             "--resume: recipe.epochs cannot be changed in a training in phases, whose later phases "
@@ -145,32 +144,33 @@ def train_phases(
     run.claim(resume)
     try:
         if not resume:
-            devices = build_devices(experiment.distribution, connect=False)
-            run.write_resolved(experiment, collect_run_facts(devices.description, label_names))
-        result: RunResult | None = None
+            run.write_resolved(experiment, facts)
+        results: list[RunResult] = []
         for number, plan in enumerate(plans, start=1):
             title = f"phase {plan.name} ({number} of {len(plans)})"
-            result = read_finished(plan)
-            if result is not None:
+            found = read_finished(plan)
+            if found is not None:
                 report(f"{title}: finished before")
-                continue
-            report(f"{title}: {plan.run.path}")
-            result = train_experiment(
-                plan.experiment,
-                plan.run,
-                resume=plan.run.resolved_path.is_file(),
-                stop=stop,
-                report=report,
-            )
-        assert result is not None
-        _take_last(experiment, run, plans, result)
-        return result
+            else:
+                report(f"{title}: {plan.run.path}")
+                found = train_experiment(
+                    plan.experiment,
+                    plan.run,
+                    resume=plan.run.resolved_path.is_file(),
+                    stop=stop,
+                    report=report,
+                )
+            results.append(found)
+        _take_last(experiment, run, plans, results)
+        return results[-1]
     finally:
         run.release()
 
 
-def check_phases(experiment: Experiment, plans: list[PhasePlan]) -> tuple[str, ...]:
-    """Check the data, and each phase's model, patterns and target; return the label names.
+def check_phases(experiment: Experiment, plans: list[PhasePlan]) -> dict[str, Any]:
+    """Check the data, and each phase's model, patterns and target; return the facts of the run.
+
+    The devices are set up before the first model, whose weights start TensorFlow's runtime.
 
     Raises:
         EscTfError: something does not fit; the phase is named.
@@ -180,6 +180,7 @@ def check_phases(experiment: Experiment, plans: list[PhasePlan]) -> tuple[str, .
             "TF_CONFIG is set, but the phases of a training run on one machine; unset it, or train "
             "each phase by itself with recipe.fine_tuning"
         )
+    devices = build_devices(experiment.distribution, connect=False)
     fine_tuning = experiment.recipe.fine_tuning
     if fine_tuning is not None and fine_tuning.source is not None:
         find_source(fine_tuning.source)
@@ -193,7 +194,7 @@ def check_phases(experiment: Experiment, plans: list[PhasePlan]) -> tuple[str, .
                 check_target(model, plan.experiment)
         except RequestError as error:
             raise RequestError([f"phase {plan.name}: {line}" for line in error.problems]) from None
-    return data_set.label_names
+    return collect_run_facts(devices.description, data_set.label_names)
 
 
 def describe_phases(experiment: Experiment, run: RunDirectory, *, resume: bool = False) -> str:
@@ -237,20 +238,16 @@ def read_finished(plan: PhasePlan) -> RunResult | None:
 
 
 def _take_last(
-    experiment: Experiment, run: RunDirectory, plans: list[PhasePlan], result: RunResult
+    experiment: Experiment, run: RunDirectory, plans: list[PhasePlan], results: list[RunResult]
 ) -> None:
     """Make the last phase's model and measures those of the whole, and sum all phases up."""
     last = plans[-1].run.path
     run.write_model(lambda path: shutil.copyfile(plans[-1].run.model_path, path))
     run.write_text(SPLIT_FILE, (last / SPLIT_FILE).read_text(encoding="utf-8"))
-    run.write_history(result.history)
-    summary = []
-    for plan in plans:
-        found = read_finished(plan)
-        assert found is not None
-        summary.append(_summarize(plan, found))
-    run.write_json(RESULT_FILE, {"name": experiment.name, "phases": summary})
-    run.write_json(METRICS_FILE, {**result.metrics, "recipe_epochs": experiment.recipe.epochs})
+    run.write_history(results[-1].history)
+    summary = [_summarize(plan, found) for plan, found in zip(plans, results, strict=True)]
+    run.write_json(PHASES_FILE, {"name": experiment.name, "phases": summary})
+    run.write_json(METRICS_FILE, {**results[-1].metrics, "recipe_epochs": experiment.recipe.epochs})
 
 
 def _summarize(plan: PhasePlan, found: RunResult) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from esc_tf.evaluation.forced_examples import ForcedExamples
 from esc_tf.evaluation.workers import Workers
 from esc_tf.frontends import build_front_end
 from esc_tf.tasks.classifier import Classifier
-from esc_tf.training.supervised import TrainStep
+from esc_tf.training.supervised import TrainStep, compile_step
 
 _MOST_EXAMPLES = 8
 
@@ -87,11 +87,7 @@ class SpectrogramForcing:
             count = tf.cast(tf.shape(losses)[0], tf.float32)
             return {"loss": tf.reduce_sum(losses), "count": count}
 
-        @tf.function(reduce_retracing=True)
-        def train_step(batch: Mapping[str, object]) -> dict[str, tf.Tensor]:
-            return _sum_over_devices(strategy, strategy.run(replica_step, args=(batch,)))
-
-        return train_step
+        return compile_step(strategy, replica_step)
 
     def validate(self, heard: Sequence[CachedClip]) -> dict[str, float]:
         """The mean squared error as ``validation_loss``; nothing where there is nothing heard."""
@@ -136,11 +132,7 @@ class SpectrogramForcing:
             errors = self._compute_errors(batch)
             return {"loss": tf.reduce_sum(weights * errors), "count": tf.reduce_sum(weights)}
 
-        @tf.function(reduce_retracing=True)
-        def measure_step(batch: Mapping[str, object]) -> dict[str, tf.Tensor]:
-            return _sum_over_devices(strategy, strategy.run(replica_step, args=(batch,)))
-
-        return measure_step
+        return compile_step(strategy, replica_step)
 
     def _find_range(self, heard: Sequence[CachedClip]) -> tuple[float, float]:
         """The target's smallest and largest value; every worker looks at everything."""
@@ -200,10 +192,3 @@ def _build_target_layer(experiment: Experiment) -> keras.layers.Layer:
 def _build_target(experiment: Experiment) -> Target:
     layer = _build_target_layer(experiment)
     return lambda waveform, num_samples: tf.stop_gradient(layer(waveform, num_samples))
-
-
-def _sum_over_devices(strategy: tf.distribute.Strategy, sums: Any) -> dict[str, tf.Tensor]:
-    return {
-        key: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-        for key, value in sums.items()
-    }

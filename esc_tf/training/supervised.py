@@ -107,12 +107,26 @@ def build_train_step(
         optimizer.apply(gradients, trained)
         return sums
 
+    return compile_step(strategy, replica_step)
+
+
+def compile_step(
+    strategy: tf.distribute.Strategy,
+    replica_step: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]],
+) -> TrainStep:
+    """Run a step on every device and add up what they measured.
+
+    Args:
+        strategy: its devices.
+        replica_step: one device's share of a batch → sums over it.
+    """
+
     @tf.function(reduce_retracing=True)
-    def train_step(batch: Mapping[str, object]) -> dict[str, tf.Tensor]:
+    def step(batch: Mapping[str, object]) -> dict[str, tf.Tensor]:
         sums = strategy.run(replica_step, args=(batch,))
         return {
             key: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
             for key, value in sums.items()
         }
 
-    return train_step
+    return step
