@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from esc_tf.config import Experiment
 from esc_tf.errors import EXIT_DONE, EscTfError, RequestError
 
 if TYPE_CHECKING:
+    from esc_tf.evaluation.report.markup import Section
+    from esc_tf.tasks.classifier import Classifier
     from esc_tf.training.run_directory import RunDirectory
 
 _COMPARISON_FOLDER = "report-comparison"
@@ -54,7 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.max_errors < 0:
         raise RequestError(f"--max-errors must be 0 or more, not {arguments.max_errors}")
     with quiet_import():
-        from esc_tf.evaluation.report import read_run_files, write_comparison, write_report
+        from esc_tf.evaluation.report import read_run_files, write_comparison
         from esc_tf.training.run_directory import RunDirectory
 
     runs = [RunDirectory(path) for path in arguments.runs]
@@ -69,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise RequestError(problems)
     if len(runs) == 1:
         experiment, facts = resolved[0]
-        page = write_report(
+        page = _write_report(
             runs[0].path,
             move_data(experiment, arguments.data_root),
             facts,
@@ -87,6 +89,23 @@ def _run(arguments: argparse.Namespace) -> int:
         page = write_comparison(files, arguments.out or Path(_COMPARISON_FOLDER))
     print(f"report: {page}")
     return EXIT_DONE
+
+
+def _write_report(
+    run_path: Path, experiment: Experiment, facts: Mapping[str, Any], **choices: Any
+) -> Path:
+    """The report of one run, with what its front end has learned."""
+    from esc_tf.evaluation.report import write_report
+    from esc_tf.frontends import list_sublayers
+
+    def show_front_end(model: Classifier) -> list[Section]:
+        if not list_sublayers(model.front_end):
+            return []
+        from esc_tf.interpretation.front_end_analysis import show_in_report
+
+        return [show_in_report(run_path, experiment)]
+
+    return write_report(run_path, experiment, facts, more=show_front_end, **choices)
 
 
 def move_data(experiment: Experiment, root: str | None) -> Experiment:
@@ -116,11 +135,9 @@ def report_finished_run(run: RunDirectory) -> None:
         run: the run directory.
     """
     try:
-        from esc_tf.evaluation.report import write_report
-
         experiment, facts = run.read_resolved()
         if _is_chief(experiment):
-            print(f"report: {write_report(run.path, experiment, facts)}")
+            print(f"report: {_write_report(run.path, experiment, facts)}")
     except Exception as error:
         print(
             f"warning: no report was written ({type(error).__name__}: {error}); "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import platform
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,17 @@ import numpy as np
 
 import esc_tf
 from esc_tf.config import Experiment
-from esc_tf.errors import DataError
+from esc_tf.errors import DataError, EscTfError
 from esc_tf.evaluation.report.findings import Sound, read_sounds
-from esc_tf.evaluation.report.markup import Html, Section, image, join, paragraph
+from esc_tf.evaluation.report.markup import (
+    Html,
+    Section,
+    heading,
+    image,
+    join,
+    notice,
+    paragraph,
+)
 from esc_tf.evaluation.report.page import render_page
 from esc_tf.files import new_folder
 from esc_tf.frontends import MelInit, list_sublayers
@@ -37,12 +46,16 @@ from esc_tf.interpretation.front_end_phases import (
     correlate,
     extract_features,
     find_start,
+    load_front_ends,
 )
 
 FACTS_FILE = "front_end.json"
 ARRAYS_FILE = "arrays.npz"
 PAGE_FILE = "index.html"
 CONTENTS = "an analysis of a front end"
+NUM_CLIPS = 4
+_TITLE = "What the front end has learned"
+_ANCHOR = "front-end"
 _FORMAT = 1
 
 
@@ -60,7 +73,7 @@ def write_analysis(
     experiment: Experiment,
     folder: str | Path,
     *,
-    num_clips: int = 4,
+    num_clips: int = NUM_CLIPS,
     replace: bool = False,
     report: Callable[[str], object] = print,
 ) -> Path:
@@ -84,21 +97,52 @@ def write_analysis(
         RequestError: there is something at ``folder`` already.
         OSError: nothing can be written there.
     """
-    last, start = phases[-1], find_start(phases)
     with new_folder(folder, FACTS_FILE, CONTENTS, replace) as partial:
-        found = _Findings(_describe(phases, start))
-        if list_sublayers(last.front_end):
-            _add_kernels(found, last, start, partial)
-        if isinstance(last.front_end, MelInit) and start is not None:
-            _add_bands(found, last.front_end, start.front_end, partial)
-        _add_answers(found, phases, start, experiment.num_samples, partial)
-        _add_features(found, phases, start, experiment, num_clips, partial, report)
+        found = _analyze(phases, experiment, partial, num_clips, report)
         text = json.dumps(_to_json(found.facts), indent=1, ensure_ascii=False, allow_nan=False)
         (partial / FACTS_FILE).write_text(text, encoding="utf-8")
         np.savez_compressed(partial / ARRAYS_FILE, **found.arrays)  # type: ignore[arg-type]
-        page = render_page("What the front end has learned", _introduce(found), found.sections)
+        page = render_page(_TITLE, _introduce(found), found.sections)
         (partial / PAGE_FILE).write_text(page, encoding="utf-8")
     return Path(folder).expanduser() / PAGE_FILE
+
+
+def show_in_report(run_path: Path, experiment: Experiment) -> Section:
+    """The analysis as a section of a run's report; where a model cannot be read it says so.
+
+    Args:
+        run_path: a run directory whose front end has weights.
+        experiment: its configuration.
+    """
+    try:
+        phases = load_front_ends(run_path)
+        with tempfile.TemporaryDirectory() as folder:
+            found = _analyze(phases, experiment, Path(folder), NUM_CLIPS, report=lambda line: None)
+    except EscTfError as error:
+        return Section(_ANCHOR, _TITLE, notice(f"Not shown: {'; '.join(error.problems)}."))
+    parts = [_introduce(found)]
+    for section in found.sections:
+        parts += [heading(section.title), section.body]
+    return Section(_ANCHOR, _TITLE, join(parts))
+
+
+def _analyze(
+    phases: Sequence[PhaseFrontEnd],
+    experiment: Experiment,
+    folder: Path,
+    num_clips: int,
+    report: Callable[[str], object],
+) -> _Findings:
+    """Measure, and draw into a folder that is there."""
+    last, start = phases[-1], find_start(phases)
+    found = _Findings(_describe(phases, start))
+    if list_sublayers(last.front_end):
+        _add_kernels(found, last, start, folder)
+    if isinstance(last.front_end, MelInit) and start is not None:
+        _add_bands(found, last.front_end, start.front_end, folder)
+    _add_answers(found, phases, start, experiment.num_samples, folder)
+    _add_features(found, phases, start, experiment, num_clips, folder, report)
+    return found
 
 
 def _describe(phases: Sequence[PhaseFrontEnd], start: PhaseFrontEnd | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ from esc_tf.tasks.classifier import Classifier, load_classifier
 
 DEFAULT_MAX_ERRORS = 24
 
+MoreSections = Callable[[Classifier], Sequence[Section]]
+"""Sections that later rooms have to say of a run's model; they stand before the run's origin."""
+
 
 def write_report(
     run_path: str | Path,
@@ -45,6 +48,7 @@ def write_report(
     folder: str | Path | None = None,
     max_errors: int = DEFAULT_MAX_ERRORS,
     clip_id: str | None = None,
+    more: MoreSections | None = None,
 ) -> Path:
     """Write the report of a run: one HTML file that needs no other.
 
@@ -59,6 +63,7 @@ def write_report(
         folder: where ``index.html`` goes; None: the folder ``report`` of the run.
         max_errors: how many misclassified clips are shown at most.
         clip_id: the clip whose mel and feature maps are shown; None: the first.
+        more: gives further sections.
 
     Returns:
         The path of ``index.html``.
@@ -70,13 +75,19 @@ def write_report(
     """
     run = read_run_files(run_path, experiment, facts)
     page = run.page_path if folder is None else Path(folder) / PAGE_FILE
-    text = build_report(run, max_errors=max_errors, clip_id=clip_id)
+    text = build_report(run, max_errors=max_errors, clip_id=clip_id, more=more)
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
     return page
 
 
-def build_report(run: RunFiles, *, max_errors: int, clip_id: str | None = None) -> str:
+def build_report(
+    run: RunFiles,
+    *,
+    max_errors: int,
+    clip_id: str | None = None,
+    more: MoreSections | None = None,
+) -> str:
     """The page of a run as HTML; see ``write_report``."""
     model, findings, missing = _measure_again(run)
     position = _find_position(findings, clip_id)
@@ -104,6 +115,8 @@ def build_report(run: RunFiles, *, max_errors: int, clip_id: str | None = None) 
         sections += [parameters_section(model, run.experiment), weights_section(model)]
         if findings is not None:
             sections.append(maps_section(model, run.experiment, findings, position))
+        if more is not None:
+            sections += more(model)
     sections.append(origin_section(run))
     return render_page(
         f"{run.experiment.name} · {run.name}",
