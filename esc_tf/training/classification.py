@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from esc_tf.config import Experiment
-from esc_tf.data import CachedClip, ClipPipeline, EpochPart, build_pipeline
+from esc_tf.data import EpochPart
 from esc_tf.evaluation.metrics import measure_balanced_accuracy
 from esc_tf.evaluation.predictions import Predictions, build_predict_step, predict_data_set
 from esc_tf.evaluation.voting import measure_clips
@@ -18,6 +18,7 @@ from esc_tf.evaluation.workers import Workers
 from esc_tf.tasks.classifier import Classifier
 from esc_tf.tasks.losses import build_loss
 from esc_tf.training.embedding_match import EmbeddingMatch
+from esc_tf.training.run_data import HeardParts
 from esc_tf.training.supervised import AskTeacher, TrainStep, build_train_step
 
 
@@ -29,6 +30,7 @@ class Classification:
         experiment: waveform format, batch size, loss.
         label_names: name of each class.
         workers: those that share the work.
+        parts: what is validated and tested on.
         ask_teacher: the teacher of ``recipe.distillation``; None: there is none.
         match: compares embeddings, where the teacher answers with its own, too.
     """
@@ -39,15 +41,14 @@ class Classification:
         experiment: Experiment,
         label_names: Sequence[str],
         workers: Workers,
+        parts: HeardParts,
         ask_teacher: AskTeacher | None = None,
         match: EmbeddingMatch | None = None,
     ) -> None:
         self._model, self._ask_teacher, self._match = model, ask_teacher, match
         self._experiment, self._label_names, self._workers = experiment, label_names, workers
         self._step = build_predict_step(model, workers.strategy)
-        # One for each part, which an epoch does not trace again.
-        # With the clips, so that no other list gets their identity.
-        self._pipelines: dict[int, tuple[Sequence[CachedClip], ClipPipeline]] = {}
+        self._parts = parts
 
     @property
     def trained_variables(self) -> list[keras.Variable]:
@@ -71,14 +72,14 @@ class Classification:
         """Where the measures of the parts stand in ``metrics.json``: right there."""
         return metrics
 
-    def write_examples(self, folder: Path, heard: Sequence[CachedClip]) -> None:
+    def write_examples(self, folder: Path, part: str) -> None:
         """Nothing: what a classifier says can be asked of the stored model."""
 
-    def validate(self, heard: Sequence[CachedClip]) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """The numbers that follow a training: of single clips, or of single segments."""
-        if not heard:
+        if not self._parts.list_clips("validation"):
             return {}
-        found = self._predict(heard)
+        found = self._predict("validation")
         losses = build_loss(self._experiment.recipe)(found.labels, found.logits)
         label_ids, predicted = found.labels.argmax(axis=1), found.logits.argmax(axis=1)
         return {
@@ -87,20 +88,10 @@ class Classification:
             "validation_balanced_accuracy": measure_balanced_accuracy(label_ids, predicted),
         }
 
-    def measure(self, heard: Sequence[CachedClip]) -> dict[str, Any]:
+    def measure(self, part: str) -> dict[str, Any]:
         """All measures of ``esc_tf.evaluation.voting.measure_clips``."""
-        return measure_clips(self._predict(heard), heard, self._label_names)
+        return measure_clips(self._predict(part), self._parts.list_clips(part), self._label_names)
 
-    def _predict(self, heard: Sequence[CachedClip]) -> Predictions:
-        if id(heard) not in self._pipelines:
-            pipeline = build_pipeline(
-                heard,
-                audio=self._experiment.audio,
-                num_classes=len(self._label_names),
-                batch_size=self._experiment.recipe.batch_size,
-                training=False,
-            )
-            self._pipelines[id(heard)] = heard, pipeline
-        part = EpochPart(worker=self._workers.index, num_workers=self._workers.count)
-        batches = self._pipelines[id(heard)][1].epoch(part=part)
-        return predict_data_set(self._step, batches, self._workers)
+    def _predict(self, part: str) -> Predictions:
+        share = EpochPart(worker=self._workers.index, num_workers=self._workers.count)
+        return predict_data_set(self._step, self._parts.batch(part, share), self._workers)

@@ -15,13 +15,7 @@ from esc_tf.augment.outliers import build_batch_augment
 from esc_tf.augment.waveform import build_waveform_augment
 from esc_tf.config import Experiment
 from esc_tf.config.recipe import RecipeConfig
-from esc_tf.data import (
-    ClipPipeline,
-    Split,
-    build_pipeline,
-    cut_split,
-    load_clips,
-)
+from esc_tf.data import ClipPipeline, Split, build_pipeline
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.training.callbacks import build_callbacks
 from esc_tf.training.checkpoints import BEST_FILE, find_checkpoints, read_checkpoint
@@ -48,6 +42,7 @@ from esc_tf.training.fine_tuning import (
 )
 from esc_tf.training.loop import TrainingLoop
 from esc_tf.training.optimizers import build_optimizer
+from esc_tf.training.run_data import HeardParts, RunData, load_run_data
 from esc_tf.training.run_directory import (
     METRICS_FILE,
     RunDirectory,
@@ -59,7 +54,7 @@ from esc_tf.training.spectrogram_forcing import (
     check_target,
     find_known_range,
 )
-from esc_tf.training.split_file import PARTS, record_split, split_experiment
+from esc_tf.training.split_file import PARTS, record_split
 from esc_tf.training.termination import StopSignal
 
 
@@ -81,6 +76,7 @@ def train_experiment(
     experiment: Experiment,
     run: RunDirectory,
     *,
+    data: RunData | None = None,
     resume: bool = False,
     stop: StopSignal | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -91,6 +87,7 @@ def train_experiment(
     Args:
         experiment: the whole configuration.
         run: the run directory; claimed here, released at the end.
+        data: the clips, as ``load_run_data`` gives them; None: they are loaded here.
         resume: go on from the newest checkpoint in ``run``.
         stop: SIGTERM, as the command catches it; None: it is left as it is.
         callbacks: Keras callbacks beside those of the recipe.
@@ -105,10 +102,9 @@ def train_experiment(
     strategy, workers = devices.strategy, devices.workers
     source = _find_source(experiment, run, resume)
     # Data before the run directory: a request that cannot be met leaves nothing behind.
-    data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
-    split = split_experiment(experiment, clips)
-    heard = cut_split(split, experiment.audio)
-    recipe, label_names = experiment.recipe, data_set.label_names
+    data = load_run_data(experiment) if data is None else data
+    split, heard = data.split, data.heard
+    recipe, label_names = experiment.recipe, data.label_names
     with strategy.scope():
         distillation = _find_teacher(experiment, split, label_names, run, resume)
     training = _training_pipeline(experiment, heard, len(label_names), distillation)
@@ -117,7 +113,7 @@ def train_experiment(
         workers,
         {
             "configuration": digest_experiment(experiment),
-            "clips": [clip.content_digest for clip in clips],
+            "clips": [clip.content_digest for clip in data.clips],
             "recipe.fine_tuning.source": source and source.digest,
             "recipe.distillation": distillation.digest,
             "--resume": resume,
@@ -131,13 +127,16 @@ def train_experiment(
         rate_factors = tuning.rate_factors
         if rate_factors is not None:
             rate_factors = [*rate_factors, *(1.0 for _ in left_behind)]
+        parts = HeardParts(data, experiment)
         objective: Classification | SpectrogramForcing
         if recipe.spectrogram_forcing is None:
             ask_teacher = distillation.ask_teacher
-            objective = Classification(model, experiment, label_names, workers, ask_teacher, match)
+            objective = Classification(
+                model, experiment, label_names, workers, parts, ask_teacher, match
+            )
         else:
             known = find_known_range(run.read_resolved()[1]) if resume else None
-            objective = SpectrogramForcing(model, experiment, workers, heard.train, known)
+            objective = SpectrogramForcing(model, experiment, workers, parts, known)
         optimizer = build_optimizer(
             recipe, training.num_batches, experiment.distribution.precision, rate_factors
         )
@@ -166,7 +165,7 @@ def train_experiment(
             recipe=recipe,
             run=run,
             train_step=objective.build_train_step(optimizer),
-            validate=lambda: objective.validate(heard.validation),
+            validate=objective.validate,
             clip_ids=[clip.record.clip_id for clip in heard.train],
             read_patience_s=experiment.data.read_patience_s,
             stop=stop,
@@ -187,7 +186,7 @@ def train_experiment(
         # The test part is met here for the first time. Epoch → measures, none taken twice.
         tests: dict[int, dict[str, Any]] = {}
         if split.test:
-            tests[progress.epoch] = objective.measure(heard.test)
+            tests[progress.epoch] = objective.measure("test")
         selected = loop.load_selected()
         metrics: dict[str, Any] = {
             "selected_epoch": selected,
@@ -196,22 +195,24 @@ def train_experiment(
             "seconds_this_process": seconds,
             "clips": {part: len(getattr(split, part)) for part in PARTS},
             "dropped_for_leaks": [clip.record.clip_id for clip in split.dropped],
-            "skipped_files": [{"clip": item.record.clip_id, "reason": item.reason} for item in bad],
+            "skipped_files": [
+                {"clip": item.record.clip_id, "reason": item.reason} for item in data.bad
+            ],
         }
         if experiment.audio.segments is not None:
             metrics["segments"] = {part: len(getattr(heard, part)) for part in PARTS}
         measured: dict[str, Any] = {}
         if split.validation:
-            measured["validation"] = objective.measure(heard.validation)
+            measured["validation"] = objective.measure("validation")
         run.write_model(model.save)
         if workers.is_chief:
-            objective.write_examples(run.path, heard.validation or heard.train)
+            objective.write_examples(run.path, "validation" if split.validation else "train")
         if split.test:
             if selected not in tests:
-                tests[selected] = objective.measure(heard.test)
+                tests[selected] = objective.measure("test")
             best = _load_best(recipe, run, model)
             if best is not None and best not in tests:
-                tests[best] = objective.measure(heard.test)
+                tests[best] = objective.measure("test")
             measured["test"] = tests[selected]
             measured["test_last"] = {"epoch": progress.epoch, **tests[progress.epoch]}
             if best is not None:
@@ -284,7 +285,13 @@ def _training_pipeline(
     )
 
 
-def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = False) -> str:
+def describe_start(
+    experiment: Experiment,
+    run: RunDirectory,
+    *,
+    data: RunData | None = None,
+    resume: bool = False,
+) -> str:
     """Check everything that a training would meet first, and say in lines what it would do.
 
     Decoded audio is cached; nothing else is written.
@@ -292,6 +299,7 @@ def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = 
     Args:
         experiment: the whole configuration.
         run: where it would go.
+        data: the clips; None: they are loaded here.
         resume: whether it would go on with what is there.
 
     Raises:
@@ -299,12 +307,11 @@ def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = 
     """
     devices = build_devices(experiment.distribution, connect=False)
     source = _find_source(experiment, run, resume)
-    data_set, clips, bad = load_clips(experiment.data, experiment.audio, experiment.seed)
-    split = split_experiment(experiment, clips)
-    heard = cut_split(split, experiment.audio)
-    distillation = _find_teacher(experiment, split, data_set.label_names, run, resume)
-    training = _training_pipeline(experiment, heard, len(data_set.label_names), distillation)
-    model = build_classifier(experiment, data_set.label_names)
+    data = load_run_data(experiment) if data is None else data
+    split, heard, label_names = data.split, data.heard, data.label_names
+    distillation = _find_teacher(experiment, split, label_names, run, resume)
+    training = _training_pipeline(experiment, heard, len(label_names), distillation)
+    model = build_classifier(experiment, label_names)
     tuning = prepare_fine_tuning(model, experiment.recipe.fine_tuning, source)
     if experiment.recipe.spectrogram_forcing is not None:
         check_target(model, experiment)
@@ -313,9 +320,9 @@ def describe_start(experiment: Experiment, run: RunDirectory, *, resume: bool = 
     return "\n".join(
         [
             f"experiment: {experiment.name}, seed {experiment.seed}",
-            f"classes: {len(data_set.label_names)} ({', '.join(data_set.label_names)})",
+            f"classes: {len(label_names)} ({', '.join(label_names)})",
             f"clips: {len(split.train)} train, {len(split.validation)} validation, "
-            f"{len(split.test)} test; {len(bad)} bad files skipped, "
+            f"{len(split.test)} test; {len(data.bad)} bad files skipped, "
             f"{len(split.dropped)} leaks dropped",
             *_describe_segments(experiment, heard),
             f"model: {experiment.model.name}, {parameters:,} trainable parameters",

@@ -20,13 +20,13 @@ from typing import Any
 
 from esc_tf.config import Experiment
 from esc_tf.config.recipe import FineTuningConfig, PhaseConfig
-from esc_tf.data import cut_split, load_clips
 from esc_tf.errors import RequestError
 from esc_tf.evaluation.report.run_files import PHASES_FILE
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.training.devices import build_devices
 from esc_tf.training.experiment import RunResult, describe_start, train_experiment
 from esc_tf.training.fine_tuning import check_patterns, find_source
+from esc_tf.training.run_data import RunData, load_run_data
 from esc_tf.training.run_directory import (
     HISTORY_FILE,
     METRICS_FILE,
@@ -34,7 +34,7 @@ from esc_tf.training.run_directory import (
     collect_run_facts,
 )
 from esc_tf.training.spectrogram_forcing import check_target
-from esc_tf.training.split_file import SPLIT_FILE, split_experiment
+from esc_tf.training.split_file import SPLIT_FILE
 from esc_tf.training.termination import StopSignal
 
 
@@ -135,7 +135,7 @@ def train_phases(
     """
     run.check(resume)
     plans = plan_phases(experiment, run.path)
-    facts = check_phases(experiment, plans)
+    facts, data = check_phases(experiment, plans)
     if resume and run.read_resolved()[0].recipe.epochs != experiment.recipe.epochs:
         raise RequestError(
             "--resume: recipe.epochs cannot be changed in a training in phases, whose later phases "
@@ -156,6 +156,7 @@ def train_phases(
                 found = train_experiment(
                     plan.experiment,
                     plan.run,
+                    data=data,
                     resume=plan.run.resolved_path.is_file(),
                     stop=stop,
                     report=report,
@@ -167,8 +168,8 @@ def train_phases(
         run.release()
 
 
-def check_phases(experiment: Experiment, plans: list[PhasePlan]) -> dict[str, Any]:
-    """Check the data, and each phase's model, patterns and target; return the facts of the run.
+def check_phases(experiment: Experiment, plans: list[PhasePlan]) -> tuple[dict[str, Any], RunData]:
+    """Check the data, and each phase's model, patterns and target; return the run's facts and data.
 
     The devices are set up before the first model, whose weights start TensorFlow's runtime.
 
@@ -184,17 +185,16 @@ def check_phases(experiment: Experiment, plans: list[PhasePlan]) -> dict[str, An
     fine_tuning = experiment.recipe.fine_tuning
     if fine_tuning is not None and fine_tuning.source is not None:
         find_source(fine_tuning.source)
-    data_set, clips, _ = load_clips(experiment.data, experiment.audio, experiment.seed)
-    cut_split(split_experiment(experiment, clips), experiment.audio)
+    data = load_run_data(experiment)
     for plan in plans:
-        model = build_classifier(plan.experiment, data_set.label_names)
+        model = build_classifier(plan.experiment, data.label_names)
         try:
             check_patterns(model, plan.experiment.recipe.fine_tuning)
             if plan.experiment.recipe.spectrogram_forcing is not None:
                 check_target(model, plan.experiment)
         except RequestError as error:
             raise RequestError([f"phase {plan.name}: {line}" for line in error.problems]) from None
-    return collect_run_facts(devices.description, data_set.label_names)
+    return collect_run_facts(devices.description, data.label_names), data
 
 
 def describe_phases(experiment: Experiment, run: RunDirectory, *, resume: bool = False) -> str:
@@ -205,8 +205,8 @@ def describe_phases(experiment: Experiment, run: RunDirectory, *, resume: bool =
     """
     run.check(resume)
     plans = plan_phases(experiment, run.path)
-    check_phases(experiment, plans)
-    lines = [describe_start(plans[0].experiment, plans[0].run, resume=False)]
+    _, data = check_phases(experiment, plans)
+    lines = [describe_start(plans[0].experiment, plans[0].run, data=data)]
     for plan in plans:
         recipe, tuning = plan.experiment.recipe, plan.experiment.recipe.fine_tuning
         trained = "everything"

@@ -15,12 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from esc_tf.config import Experiment
-from esc_tf.data import CachedClip, EpochPart, build_dataset
+from esc_tf.data import EpochPart, build_dataset
 from esc_tf.errors import RequestError
 from esc_tf.evaluation.forced_examples import ForcedExamples
 from esc_tf.evaluation.workers import Workers
 from esc_tf.frontends import build_front_end
 from esc_tf.tasks.classifier import Classifier
+from esc_tf.training.run_data import HeardParts
 from esc_tf.training.supervised import TrainStep, compile_step
 
 _MOST_EXAMPLES = 8
@@ -35,9 +36,9 @@ class SpectrogramForcing:
         model: a built classifier, of which the front end alone counts.
         experiment: its ``recipe.spectrogram_forcing`` names the target.
         workers: those that share the work.
+        parts: what is trained, validated and tested on.
         known_range: smallest and largest value of the target, of a run that goes on; None: they
-            are found.
-        heard: what is trained on; the range is that of the target over it.
+            are found over what is trained on.
 
     Raises:
         RequestError: the front end's features have another shape than the target.
@@ -48,14 +49,14 @@ class SpectrogramForcing:
         model: Classifier,
         experiment: Experiment,
         workers: Workers,
-        heard: Sequence[CachedClip],
+        parts: HeardParts,
         known_range: Sequence[float] | None = None,
     ) -> None:
         self._front_end, self._experiment, self._workers = model.front_end, experiment, workers
-        check_target(model, experiment)
-        self._target = _build_target(experiment)
+        self._parts = parts
+        self._target = check_target(model, experiment)
         if known_range is None:
-            known_range = self._find_range(heard)
+            known_range = self._find_range()
         self.target_range = (float(known_range[0]), float(known_range[1]))
         self._measure_step = self._build_measure_step()
 
@@ -89,28 +90,43 @@ class SpectrogramForcing:
 
         return compile_step(strategy, replica_step)
 
-    def validate(self, heard: Sequence[CachedClip]) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """The mean squared error as ``validation_loss``; nothing where there is nothing heard."""
-        return {"validation_loss": self.measure(heard)["mse"]} if heard else {}
+        if not self._parts.list_clips("validation"):
+            return {}
+        return {"validation_loss": self.measure("validation")["mse"]}
 
-    def measure(self, heard: Sequence[CachedClip]) -> dict[str, Any]:
+    def measure(self, part: str) -> dict[str, Any]:
         """``mse``, the mean squared error in units of half the target's range."""
+        share = EpochPart(worker=self._workers.index, num_workers=self._workers.count)
         sums = {"loss": 0.0, "count": 0.0}
-        for batch in self._workers.distribute(self._build_batches(heard)):
+        for batch in self._workers.distribute(self._parts.batch(part, share)):
             found = self._measure_step(batch)
             sums = {key: sums[key] + float(found[key]) for key in sums}
-        return {"mse": sums["loss"] / sums["count"], "num_heard": len(heard)}
+        return {
+            "mse": sums["loss"] / sums["count"],
+            "num_heard": len(self._parts.list_clips(part)),
+        }
 
     def place(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Where the measures of the parts stand in ``metrics.json``: apart from those of clips."""
         return {"spectrogram_forcing": {**metrics, "target_range": list(self.target_range)}}
 
-    def write_examples(self, folder: Path, heard: Sequence[CachedClip]) -> None:
-        """Write a few learnt spectrograms beside their targets, spread evenly over ``heard``."""
-        places = np.unique(np.linspace(0, len(heard) - 1, _MOST_EXAMPLES).round().astype(int))
-        chosen = [heard[place] for place in places]
-        batch = next(iter(self._build_batches(chosen, len(chosen), EpochPart())))
-        learnt, target = (values.numpy()[..., 0] for values in self._compute_pair(batch))
+    def write_examples(self, folder: Path, part: str) -> None:
+        """Write a few learnt spectrograms beside their targets, spread evenly over a part."""
+        clips = self._parts.list_clips(part)
+        places = np.unique(np.linspace(0, len(clips) - 1, _MOST_EXAMPLES).round().astype(int))
+        chosen = [clips[place] for place in places]
+        batches = build_dataset(
+            chosen,
+            audio=self._experiment.audio,
+            num_classes=1 + max(clip.record.label_id for clip in chosen),
+            batch_size=len(chosen),
+            training=False,
+        )
+        learnt, target = (
+            values.numpy()[..., 0] for values in self._compute_pair(next(iter(batches)))
+        )
         ForcedExamples(learnt, target, [clip.record.clip_id for clip in chosen]).write(folder)
 
     def _compute_pair(self, batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -134,29 +150,14 @@ class SpectrogramForcing:
 
         return compile_step(strategy, replica_step)
 
-    def _find_range(self, heard: Sequence[CachedClip]) -> tuple[float, float]:
+    def _find_range(self) -> tuple[float, float]:
         """The target's smallest and largest value; every worker looks at everything."""
         compute = tf.function(self._target, reduce_retracing=True)
         smallest, largest = np.inf, -np.inf
-        for batch in self._build_batches(heard, part=EpochPart()):
+        for batch in self._parts.batch("train", EpochPart()):
             values = compute(batch["waveform"], batch["num_samples"]).numpy()
             smallest, largest = min(smallest, values.min()), max(largest, values.max())
         return float(smallest), float(largest)
-
-    def _build_batches(
-        self,
-        heard: Sequence[CachedClip],
-        batch_size: int | None = None,
-        part: EpochPart | None = None,
-    ) -> tf.data.Dataset:
-        return build_dataset(
-            heard,
-            audio=self._experiment.audio,
-            num_classes=1 + max(clip.record.label_id for clip in heard),
-            batch_size=batch_size or self._experiment.recipe.batch_size,
-            training=False,
-            part=part or EpochPart(worker=self._workers.index, num_workers=self._workers.count),
-        )
 
 
 def find_known_range(facts: Mapping[str, Any]) -> list[float] | None:
@@ -165,30 +166,26 @@ def find_known_range(facts: Mapping[str, Any]) -> list[float] | None:
     return found
 
 
-def check_target(model: Classifier, experiment: Experiment) -> None:
-    """Make sure that the front end's features have the shape of the target.
+def check_target(model: Classifier, experiment: Experiment) -> Target:
+    """Build the target, and make sure that the front end's features have its shape.
+
+    Returns:
+        ``(waveform, num_samples)`` → the target's features; no gradient flows through it.
 
     Raises:
-        RequestError: they have not.
+        RequestError: the shapes differ.
     """
+    forcing = experiment.recipe.spectrogram_forcing
+    if forcing is None:
+        raise ValueError("the recipe has no spectrogram_forcing")
+    layer = build_front_end(forcing.target, experiment.audio.sample_rate_hz)
     shape = (1, experiment.num_samples)
     mine = model.front_end.compute_output_shape(shape)[1:]
-    wanted = _build_target_layer(experiment).compute_output_shape(shape)[1:]
+    wanted = layer.compute_output_shape(shape)[1:]
     if mine != wanted:
         raise RequestError(
             f"recipe.spectrogram_forcing.target: has {wanted[0]} frames of {wanted[1]} bands, and "
             f"front_end {experiment.front_end.name} makes {mine[0]} of {mine[1]}; bring hop, "
             "num_frames and bands together"
         )
-
-
-def _build_target_layer(experiment: Experiment) -> keras.layers.Layer:
-    forcing = experiment.recipe.spectrogram_forcing
-    if forcing is None:
-        raise ValueError("the recipe has no spectrogram_forcing")
-    return build_front_end(forcing.target, experiment.audio.sample_rate_hz)
-
-
-def _build_target(experiment: Experiment) -> Target:
-    layer = _build_target_layer(experiment)
     return lambda waveform, num_samples: tf.stop_gradient(layer(waveform, num_samples))

@@ -238,13 +238,13 @@ def _plan(item: Mapping[str, Any], output: str) -> None:
 
         experiment.RunDirectory.write_model = write
     else:
-        plain_load = experiment.load_clips
+        plain_load = experiment.load_run_data
 
         def load(*given: Any) -> Any:
             act()
             return plain_load(*given)
 
-        experiment.load_clips = load
+        experiment.load_run_data = load
 
 
 def _send(name: str) -> None:

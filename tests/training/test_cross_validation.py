@@ -23,7 +23,7 @@ from esc_tf.data import CachedClip, Split, load_clips
 from esc_tf.errors import DataError, EscTfError, RequestError
 from esc_tf.evaluation import voting
 from esc_tf.evaluation.metrics import compute_metrics
-from esc_tf.training import classification, cross_validation
+from esc_tf.training import cross_validation, run_data
 from esc_tf.training.cross_validation import cross_validate, plan_folds
 from esc_tf.training.experiment import train_experiment
 from esc_tf.training.loop import TrainingLoop
@@ -184,7 +184,7 @@ class BothWeightsTest(tf.test.TestCase):
 
     def test_no_test_clip_is_read_before_training_has_ended(self) -> None:
         read: list[set[str]] = []
-        plain_build, plain_train = classification.build_pipeline, TrainingLoop.train
+        plain_build, plain_train = run_data.build_pipeline, TrainingLoop.train
 
         def build(clips: Any, **options: Any) -> Any:
             read.append(ids(clips))
@@ -196,7 +196,7 @@ class BothWeightsTest(tf.test.TestCase):
             return result
 
         with (
-            mock.patch.object(classification, "build_pipeline", build),
+            mock.patch.object(run_data, "build_pipeline", build),
             mock.patch.object(TrainingLoop, "train", train),
         ):
             self.train("run", epochs=2)
