@@ -22,7 +22,7 @@ from esc_tf.config.model import (
     ModelConfig,
     SECNNConfig,
 )
-from esc_tf.config.recipe import DistributionConfig, RecipeConfig
+from esc_tf.config.recipe import DistributionConfig, RecipeConfig, SpectrogramForcingConfig
 from esc_tf.config.section import Section
 
 # Stands for ``data.test_fold`` in paths of what belongs to one fold, as in a cross-validation.
@@ -119,15 +119,7 @@ def _forcing_contradictions(experiment: Experiment) -> Iterator[str]:
     forcing = recipe.spectrogram_forcing
     if forcing is None:
         return
-    if isinstance(experiment.front_end, LogMelConfig):
-        yield (
-            "recipe.spectrogram_forcing: front_end log_mel has nothing that could learn; name "
-            "another front end"
-        )
-    yield from _nested_contradictions(
-        "recipe.spectrogram_forcing.target",
-        experiment.model_copy(update={"front_end": forcing.target}),
-    )
+    yield from _forced_contradictions("recipe", forcing, experiment, "name another front end")
     if not recipe.monitor.endswith("loss"):
         yield (
             f"recipe.monitor: {recipe.monitor} is not measured with spectrogram_forcing; use "
@@ -169,22 +161,27 @@ def _phase_contradictions(experiment: Experiment) -> Iterator[str]:
             yield from _nested_contradictions(f"recipe.phases.{name}.front_end", whole)
         if phase.spectrogram_forcing is None:
             continue
-        if isinstance(front_end, LogMelConfig):
-            yield (
-                f"recipe.phases.{name}.spectrogram_forcing: front_end log_mel has nothing that "
-                "could learn; leave the phase out"
-            )
+        yield from _forced_contradictions(
+            f"recipe.phases.{name}", phase.spectrogram_forcing, whole, "leave the phase out"
+        )
         for option in ("trained", "learning_rates"):
             if getattr(phase, option):
                 yield (
                     f"recipe.phases.{name}.{option}: spectrogram_forcing trains the front end and "
                     "nothing else; leave it out"
                 )
-        target = phase.spectrogram_forcing.target
-        yield from _nested_contradictions(
-            f"recipe.phases.{name}.spectrogram_forcing.target",
-            experiment.model_copy(update={"front_end": target}),
-        )
+
+
+def _forced_contradictions(
+    section: str, forcing: SpectrogramForcingConfig, experiment: Experiment, remedy: str
+) -> Iterator[str]:
+    """Those of forcing the front end of an experiment, asked for in a section."""
+    path = f"{section}.spectrogram_forcing"
+    if isinstance(experiment.front_end, LogMelConfig):
+        yield f"{path}: front_end log_mel has nothing that could learn; {remedy}"
+    yield from _nested_contradictions(
+        f"{path}.target", experiment.model_copy(update={"front_end": forcing.target})
+    )
 
 
 def _nested_contradictions(path: str, experiment: Experiment) -> Iterator[str]:
