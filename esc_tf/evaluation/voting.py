@@ -76,15 +76,11 @@ class Votes:
     """What the segments of each clip say together, in the order of the clips.
 
     Attributes:
-        first: position of each clip's first segment, int ``(clips,)``.
-        num_segments: of each clip, int ``(clips,)``.
         label_ids: the clips' classes, int ``(clips,)``.
         probabilities: by `vote_by_probability`, ``(clips, classes)``.
         majority: by `vote_by_majority`, ``(clips, classes)``.
     """
 
-    first: np.ndarray
-    num_segments: np.ndarray
     label_ids: np.ndarray
     probabilities: np.ndarray
     majority: np.ndarray
@@ -100,8 +96,6 @@ def count_votes(found: Predictions, segments: Sequence[CachedClip]) -> Votes:
     groups, first = group_in_order([segment.record.clip_id for segment in segments])
     probabilities = found.probabilities.astype(np.float64)
     return Votes(
-        first=first,
-        num_segments=np.bincount(groups),
         label_ids=found.labels.argmax(axis=1)[first],
         probabilities=vote_by_probability(probabilities, groups),
         majority=vote_by_majority(probabilities, groups),
