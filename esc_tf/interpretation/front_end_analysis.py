@@ -178,6 +178,7 @@ def _add_kernels(
         "frequencies_hz": learned.frequencies_hz,
     }
     banks: dict[str, KernelBank] = {last.name: learned}
+    movement: Path | None = None
     drawings = [figures.draw_kernels(learned, before, folder / "kernels.png")]
     captions = ["Kernels over time."]
     if start is not None and before is not None:
@@ -187,17 +188,21 @@ def _add_kernels(
         kernels |= {"start_dominant_hz": before.dominant_hz, **moved}
         kernels["median_relative_change"] = float(np.nanmedian(moved["relative_change"]))
         kernels["largest_relative_change"] = float(np.nanmax(moved["relative_change"]))
+        movement = figures.draw_kernel_movement(moved, before, folder / "kernel_movement.png")
     drawings.append(figures.draw_spectra(banks, folder / "spectra.png"))
     captions.append(
         "Spectra, each column a kernel, sorted by the frequency that it answers to most."
     )
+    if movement is not None:
+        drawings.append(movement)
+        captions.append("How far each kernel is from where it began.")
     found.facts["kernels"] = kernels
     found.sections.append(_make_section("kernels", "Kernels", drawings, captions))
 
 
 def _add_bands(found: _Findings, learned: MelInit, start: MelInit, folder: Path) -> None:
     curves, before = compute_mel_curves(learned), compute_mel_curves(start)
-    bank, start_bank = read_kernels(learned), read_kernels(start)
+    frequencies_hz = read_kernels(learned).frequencies_hz
     bands = compare_bands(learned, start)
     found.arrays |= {"mel_curves": curves, "start_mel_curves": before}
     found.facts["bands"] = {
@@ -208,15 +213,12 @@ def _add_bands(found: _Findings, learned: MelInit, start: MelInit, folder: Path)
         "largest_centre_shift_hz": float(np.nanmax(np.abs(bands["centre_shift_hz"]))),
     }
     drawings = [
-        figures.draw_mel_curves(curves, before, bank.frequencies_hz, folder / "mel_curves.png"),
-        figures.draw_movement(
-            compare_kernels(bank, start_bank), start_bank.dominant_hz, bands,
-            folder / "movement.png",
-        ),
-    ]  # fmt: skip
+        figures.draw_mel_curves(curves, before, frequencies_hz, folder / "mel_curves.png"),
+        figures.draw_band_movement(bands, folder / "band_movement.png"),
+    ]
     captions = [
         "What each band answers to, through kernels and bank: learned against the start.",
-        "How far kernels and bands are from where they began.",
+        "How far each band is from where it began.",
     ]
     found.sections.append(_make_section("bands", "Bands", drawings, captions))
 

@@ -105,7 +105,8 @@ def test_figures_are_pictures_and_the_page_holds_them(in_phases: tuple[Path, Cla
     out, _ = in_phases
     names = {path.name for path in out.glob("*.png")}
     assert names == {
-        "kernels.png", "spectra.png", "mel_curves.png", "movement.png", "tones.png", "features.png"
+        "kernels.png", "spectra.png", "kernel_movement.png", "mel_curves.png", "band_movement.png",
+        "tones.png", "features.png",
     }  # fmt: skip
     for name in names:
         with Image.open(out / name) as picture:
@@ -143,6 +144,7 @@ def test_other_front_ends_are_compared_with_their_first_phase(tmp_path: Path, ca
     before, after = (model.front_end.conv_1.get_weights()[0][:, 0] for model in (first, last))
     expected = np.linalg.norm(after - before, axis=0) / np.linalg.norm(before, axis=0)
     assert facts["kernels"]["relative_change"] == pytest.approx(expected.tolist(), rel=1e-5)
+    assert (tmp_path / "run" / "front_end" / "kernel_movement.png").is_file()
 
 
 def test_without_the_data_the_rest_is_there(

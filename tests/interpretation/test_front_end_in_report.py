@@ -16,7 +16,9 @@ from tests.evaluation.report.reading import Page, decode_image
 from tests.frontends.learned import TINY_LEARNED
 from tests.tiny import tiny_experiment
 
-FIGURES = {"kernels", "spectra", "mel_curves", "movement", "tones", "features"}
+# Kernels, spectra and how far kernels have moved; curves of bands and how far those have; answers
+# to tones; features.
+NUM_FIGURES = 7
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_it_is_a_section_with_all_figures(run: RunDirectory) -> None:
     # Of each frequency a cosine and a sine.
     assert f"{kernel.shape[1] // 2} kernels of {kernel.shape[0]} samples" in text
     pictures = [item for item in page.find("img") if item.get("class") == "figure"]
-    assert len(pictures) == len(FIGURES)
+    assert len(pictures) == NUM_FIGURES
     for item in pictures:
         assert item["alt"]
         assert np.unique(decode_image(item["src"])).size > 20

@@ -168,45 +168,53 @@ def draw_answers(answers: Mapping[str, np.ndarray], tones_hz: np.ndarray, path: 
     return write_png(paint, path, width_in=0.6 + 3.9 * len(answers), height_in=3.8)
 
 
-def draw_movement(
-    kernels: Mapping[str, np.ndarray],
-    kernels_hz: np.ndarray,
-    bands: Mapping[str, np.ndarray] | None,
-    path: Path,
-) -> Path:
-    """Draw how far kernels and, of ``mel_init``, bands have moved from their start.
+def draw_kernel_movement(kernels: Mapping[str, np.ndarray], start: KernelBank, path: Path) -> Path:
+    """Draw how far each kernel has moved, and where to.
 
     Args:
         kernels: of ``compare_kernels``.
-        kernels_hz: what each kernel answered to most at the start.
-        bands: of ``compare_bands``; None: there are none.
+        start: the kernels that they began as.
         path: the file.
     """
 
     def paint(figure: Figure) -> None:
-        set_title(figure, "distance from the start")
-        grid = figure.subplots(1, 1 if bands is None else 3, squeeze=False)[0]
-        grid[0].plot(kernels_hz, kernels["relative_change"], ".", color=BLUE, markersize=3)
-        grid[0].set(
-            title="kernels", xlabel="dominant frequency at the start (Hz)",
-            ylabel="‖change‖ / ‖start‖",
-        )  # fmt: skip
-        if bands is None:
-            return
+        set_title(figure, "how far each kernel is from its start")
+        change, shift = figure.subplots(1, 2)
+        for axes, name, text in (
+            (change, "relative_change", "‖change‖ / ‖start‖"),
+            (shift, "dominant_shift_hz", "shift of that frequency (Hz)"),
+        ):
+            axes.plot(start.dominant_hz, kernels[name], ".", color=BLUE, markersize=3)
+            axes.set(xlabel="dominant frequency at the start (Hz)", ylabel=text)
+        shift.axhline(0.0, color=MUTED, linewidth=0.8)
+
+    return write_png(paint, path, width_in=8.4, height_in=3.2)
+
+
+def draw_band_movement(bands: Mapping[str, np.ndarray], path: Path) -> Path:
+    """Draw how far the bands of ``mel_init`` have moved.
+
+    Args:
+        bands: of ``compare_bands``.
+        path: the file.
+    """
+
+    def paint(figure: Figure) -> None:
+        set_title(figure, "how far each band is from its start")
+        change, shift = figure.subplots(1, 2)
         numbers = np.arange(len(bands["relative_change"]))
-        grid[1].plot(numbers, bands["relative_change"], color=BLUE, label="curve, both stages")
-        grid[1].plot(
+        change.plot(numbers, bands["relative_change"], color=BLUE, label="curve, both stages")
+        change.plot(
             numbers, bands["bank_relative_change"], color=VERMILION, linestyle="--",
             label="weights of the bank",
         )  # fmt: skip
-        grid[1].set(title="bands", xlabel="band", ylabel="‖change‖ / ‖start‖")
-        grid[1].legend(loc="best")
-        grid[2].plot(numbers, bands["centre_shift_hz"], color=BLUE)
-        grid[2].axhline(0.0, color=MUTED, linewidth=0.8)
-        grid[2].set(title="shift of the bands' centres", xlabel="band", ylabel="shift (Hz)")
+        change.set(xlabel="band", ylabel="‖change‖ / ‖start‖")
+        change.legend(loc="best")
+        shift.plot(numbers, bands["centre_shift_hz"], color=BLUE)
+        shift.axhline(0.0, color=MUTED, linewidth=0.8)
+        shift.set(xlabel="band", ylabel="shift of the centre (Hz)")
 
-    width_in = 4.2 if bands is None else 10.5
-    return write_png(paint, path, width_in=width_in, height_in=3.2)
+    return write_png(paint, path, width_in=8.4, height_in=3.2)
 
 
 def draw_features(
