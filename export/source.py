@@ -29,9 +29,10 @@ from esc_tf.data import (
     take_one_each,
 )
 from esc_tf.errors import DataError, EscTfError, RequestError
+from esc_tf.evaluation.run_files import METRICS_FILE
 from esc_tf.frames import count_samples
 from esc_tf.tasks.classifier import Classifier, load_classifier
-from esc_tf.training.run_directory import METRICS_FILE, RunDirectory
+from esc_tf.training.run_directory import RunDirectory
 from esc_tf.training.split_file import read_split
 
 UNKNOWN_CLASS = -1

@@ -89,6 +89,17 @@ def test_a_command_says_what_is_wrong_before_it_loads_tensorflow(command: str) -
     assert run_and_list_modules(f"esc_tf.{command}") & {"tensorflow", "keras"} == set()
 
 
+def test_the_data_package_offers_its_names_late_and_all_of_them() -> None:
+    assert "tensorflow" not in run_and_list_modules("esc_tf.data")
+    from esc_tf.data import api
+
+    offered: dict[str, object] = {}
+    exec("from esc_tf.data import *", offered)
+    assert set(api.__all__) == set(offered) - {"__builtins__"}
+    with pytest.raises(ImportError, match="nothing"):
+        exec("from esc_tf.data import nothing", {})
+
+
 def test_no_file_is_too_long() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
     assert len(lengths) > 40

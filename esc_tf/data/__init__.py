@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for, so that ``python -m esc_tf.data`` answers before TensorFlow loads."""
-    if name.startswith("_"):  # what Python itself asks of a module
+    # Python itself asks a module for names with underscores; `import *` needs one of them.
+    if name.startswith("_") and name != "__all__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import esc_tf.data.api as api
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from esc_tf.data import EpochPart
 from esc_tf.data.graph_errors import find_reason
 from esc_tf.errors import RequestError, UnreadableDataError
 
@@ -33,6 +34,10 @@ class Workers:
     def is_chief(self) -> bool:
         """Whether this worker writes the run directory."""
         return self.index == 0
+
+    def take_part(self, first_batch: int = 0) -> EpochPart:
+        """This worker's part of an epoch from a batch on."""
+        return EpochPart(first_batch, self.index, self.count)
 
     def gather(self, values: np.ndarray) -> np.ndarray:
         """Bring every worker's array to all: ``(...)`` → ``(workers, ...)``, equal on all.

@@ -178,23 +178,23 @@ def _add_kernels(
         "frequencies_hz": learned.frequencies_hz,
     }
     banks: dict[str, KernelBank] = {last.name: learned}
-    movement: Path | None = None
-    drawings = [figures.draw_kernels(learned, before, folder / "kernels.png")]
-    captions = ["Kernels over time."]
     if start is not None and before is not None:
         banks = {start.name: before, **banks}
+    drawings = [
+        figures.draw_kernels(learned, before, folder / "kernels.png"),
+        figures.draw_spectra(banks, folder / "spectra.png"),
+    ]
+    captions = [
+        "Kernels over time.",
+        "Spectra, each column a kernel, sorted by the frequency that it answers to most.",
+    ]
+    if before is not None:
         found.arrays["start_kernels"] = before.kernels
         moved = compare_kernels(learned, before)
         kernels |= {"start_dominant_hz": before.dominant_hz, **moved}
         kernels["median_relative_change"] = float(np.nanmedian(moved["relative_change"]))
         kernels["largest_relative_change"] = float(np.nanmax(moved["relative_change"]))
-        movement = figures.draw_kernel_movement(moved, before, folder / "kernel_movement.png")
-    drawings.append(figures.draw_spectra(banks, folder / "spectra.png"))
-    captions.append(
-        "Spectra, each column a kernel, sorted by the frequency that it answers to most."
-    )
-    if movement is not None:
-        drawings.append(movement)
+        drawings.append(figures.draw_kernel_movement(moved, before, folder / "kernel_movement.png"))
         captions.append("How far each kernel is from where it began.")
     found.facts["kernels"] = kernels
     found.sections.append(_make_section("kernels", "Kernels", drawings, captions))

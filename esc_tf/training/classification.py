@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from esc_tf.config import Experiment
-from esc_tf.data import EpochPart
 from esc_tf.evaluation.metrics import measure_balanced_accuracy
 from esc_tf.evaluation.predictions import Predictions, build_predict_step, predict_data_set
 from esc_tf.evaluation.voting import measure_clips
@@ -93,5 +92,5 @@ class Classification:
         return measure_clips(self._predict(part), self._parts.list_clips(part), self._label_names)
 
     def _predict(self, part: str) -> Predictions:
-        share = EpochPart(worker=self._workers.index, num_workers=self._workers.count)
-        return predict_data_set(self._step, self._parts.batch(part, share), self._workers)
+        batches = self._parts.batch(part, self._workers.take_part())
+        return predict_data_set(self._step, batches, self._workers)

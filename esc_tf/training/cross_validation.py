@@ -18,9 +18,10 @@ from esc_tf.config import Experiment, dump_experiment, load_experiment, read_run
 from esc_tf.data import load_clips, load_data_set
 from esc_tf.errors import DataError, EscTfError, RequestError, TrainingError
 from esc_tf.evaluation.fold_summary import SELECTIONS, summarize_folds
+from esc_tf.evaluation.run_files import METRICS_FILE
 from esc_tf.files import write_atomically
 from esc_tf.training.processes import Ending, Task, TaskRunner
-from esc_tf.training.run_directory import METRICS_FILE, RESOLVED_FILE, RunDirectory
+from esc_tf.training.run_directory import RESOLVED_FILE, RunDirectory
 from esc_tf.training.split_file import PARTS, read_split, split_experiment
 
 CONFIG_FILE = "cross_validation.yaml"

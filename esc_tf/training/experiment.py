@@ -16,6 +16,7 @@ from esc_tf.augment.waveform import build_waveform_augment
 from esc_tf.config import Experiment
 from esc_tf.config.recipe import RecipeConfig
 from esc_tf.data import ClipPipeline, Split, build_pipeline
+from esc_tf.evaluation.run_files import METRICS_FILE
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.training.callbacks import build_callbacks
 from esc_tf.training.checkpoints import BEST_FILE, find_checkpoints, read_checkpoint
@@ -44,7 +45,6 @@ from esc_tf.training.loop import TrainingLoop
 from esc_tf.training.optimizers import build_optimizer
 from esc_tf.training.run_data import HeardParts, RunData, load_run_data
 from esc_tf.training.run_directory import (
-    METRICS_FILE,
     RunDirectory,
     collect_run_facts,
     digest_experiment,

@@ -248,8 +248,7 @@ class TrainingLoop:
             # After a failure a new data set starts at the batch that could not be read.
             source, batches = batches, None
             if source is None:
-                part = EpochPart(step, workers.index, workers.count)
-                source = workers.distribute(build_epoch(epoch, part))
+                source = workers.distribute(build_epoch(epoch, workers.take_part(step)))
             batch = next(source)
             batches = source
             return batch

@@ -21,15 +21,13 @@ from typing import Any
 from esc_tf.config import Experiment
 from esc_tf.config.recipe import FineTuningConfig, PhaseConfig
 from esc_tf.errors import RequestError
-from esc_tf.evaluation.report.run_files import PHASES_FILE
+from esc_tf.evaluation.run_files import HISTORY_FILE, METRICS_FILE, PHASES_FILE
 from esc_tf.tasks.classifier import build_classifier
 from esc_tf.training.devices import build_devices
 from esc_tf.training.experiment import RunResult, describe_start, train_experiment
 from esc_tf.training.fine_tuning import check_patterns, find_source
 from esc_tf.training.run_data import RunData, load_run_data
 from esc_tf.training.run_directory import (
-    HISTORY_FILE,
-    METRICS_FILE,
     RunDirectory,
     collect_run_facts,
 )

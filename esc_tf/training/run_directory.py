@@ -24,12 +24,11 @@ from esc_tf.config import (
     read_run_facts,
 )
 from esc_tf.errors import RequestError, TrainingError
+from esc_tf.evaluation.run_files import HISTORY_FILE
 from esc_tf.files import describe_os_error, write_atomically
 
 RESOLVED_FILE = "resolved.yaml"
 MODEL_FILE = "model.keras"
-METRICS_FILE = "metrics.json"
-HISTORY_FILE = "metrics.jsonl"
 
 
 class RunDirectory:

@@ -98,9 +98,8 @@ class SpectrogramForcing:
 
     def measure(self, part: str) -> dict[str, Any]:
         """``mse``, the mean squared error in units of half the target's range."""
-        share = EpochPart(worker=self._workers.index, num_workers=self._workers.count)
         sums = {"loss": 0.0, "count": 0.0}
-        for batch in self._workers.distribute(self._parts.batch(part, share)):
+        for batch in self._workers.distribute(self._parts.batch(part, self._workers.take_part())):
             found = self._measure_step(batch)
             sums = {key: sums[key] + float(found[key]) for key in sums}
         return {

@@ -14,7 +14,7 @@ from esc_tf.data import CachedClip, Split, build_pipeline, load_clips
 from esc_tf.data.teaching import Teaching, Views, digest_original, make_views
 from esc_tf.errors import DataError, RequestError
 from esc_tf.frames import count_samples
-from esc_tf.training.split_file import split_experiment
+from esc_tf.training.run_data import load_run_data
 from esc_tf.training.teacher_file import (
     VIEW_AUGMENT,
     TeacherFile,
@@ -65,13 +65,12 @@ def teach(
             f"--views {num_views}: all views would be the same, for augment has none of "
             f"{', '.join(VIEW_AUGMENT)}; configure one of them, or leave --views out"
         )
-    data_set, clips, _ = load_clips(experiment.data, experiment.audio, experiment.seed)
-    split = split_experiment(experiment, clips)
+    run_data = load_run_data(experiment)
+    split, label_names = run_data.split, run_data.label_names
     for line in check_unheard([(item.path, item.seen) for item in teachers], split):
         report(line)
     test = {clip.record.clip_id for clip in split.test}
-    clips = [clip for clip in clips if clip.record.clip_id not in test]
-    label_names = data_set.label_names
+    clips = [clip for clip in run_data.clips if clip.record.clip_id not in test]
     problems = [
         f"{teacher.path}: {problem}"
         for teacher in teachers

@@ -24,8 +24,8 @@ from esc_tf.evaluation.report.markup import (
     table,
 )
 from esc_tf.evaluation.report.page import render_page
-from esc_tf.evaluation.report.run_files import PAGE_FILE, RunFiles
 from esc_tf.evaluation.report.sections.origin import describe_origin
+from esc_tf.evaluation.run_files import PAGE_FILE, RunFiles
 from esc_tf.files import write_atomically
 
 _CURVES = (

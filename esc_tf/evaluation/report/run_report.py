@@ -11,7 +11,6 @@ from esc_tf.errors import EscTfError, RequestError
 from esc_tf.evaluation.report.findings import Findings, classify_clips, find_clips
 from esc_tf.evaluation.report.markup import Html, Section, element, join, notice
 from esc_tf.evaluation.report.page import render_page
-from esc_tf.evaluation.report.run_files import PAGE_FILE, RunFiles, read_run_files
 from esc_tf.evaluation.report.sections.hearing import hearing_section
 from esc_tf.evaluation.report.sections.mistakes import mistakes_section
 from esc_tf.evaluation.report.sections.network import (
@@ -31,6 +30,7 @@ from esc_tf.evaluation.report.sections.results import (
     measures_section,
     roc_section,
 )
+from esc_tf.evaluation.run_files import PAGE_FILE, RunFiles, read_run_files
 from esc_tf.files import write_atomically
 from esc_tf.tasks.classifier import Classifier, load_classifier
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from esc_tf.evaluation.report.run_files import RunFiles
 from esc_tf.evaluation.report.sections.origin import describe_origin
+from esc_tf.evaluation.run_files import RunFiles
 from tests.tiny import tiny_experiment
 
 

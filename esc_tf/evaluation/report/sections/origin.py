@@ -16,7 +16,7 @@ from esc_tf.evaluation.report.markup import (
     paragraph,
     table,
 )
-from esc_tf.evaluation.report.run_files import RunFiles
+from esc_tf.evaluation.run_files import RunFiles
 
 _NOT_KNOWN = "not recorded"
 

@@ -22,7 +22,7 @@ from esc_tf.evaluation.report.markup import (
     paragraph,
     table,
 )
-from esc_tf.evaluation.report.run_files import RunFiles, read_history
+from esc_tf.evaluation.run_files import RunFiles, read_history
 
 _MOST_EXAMPLES = 4
 _BALANCED = "validation_balanced_accuracy"

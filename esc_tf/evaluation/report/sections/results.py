@@ -30,7 +30,7 @@ from esc_tf.evaluation.report.markup import (
     paragraph,
     table,
 )
-from esc_tf.evaluation.report.run_files import RunFiles
+from esc_tf.evaluation.run_files import RunFiles
 
 _MOST_CONFUSIONS = 10
 # A difference between confidence and accuracy that is not worth a word.
